@@ -1,0 +1,35 @@
+"""Elementwise functions that are fast on CPU and have the right derivative at exactly zero.
+
+`max(x, 0) + log1p(exp(-|x|))` has derivative 0 instead of 1/2 at x = 0, because JAX splits the
+tie of `max` and the tie of `|x|` differently; and x = 0 is where everyone initialises. The forms
+here are right there, to second order too, and several times faster than `jax.nn.softplus`, whose
+gradient goes through `logaddexp`.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+FLOOR = 1e4
+"""Stands for an infinite logit: exp(-FLOOR) is 0 in every dtype, and FLOOR / 1e-3 is finite."""
+
+
+def softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log(1 + exp(x)), with derivative exactly 1/2 at 0.
+
+    Example:
+        >>> import jax
+        >>> float(jax.grad(softplus)(0.0)), float(jax.grad(jax.grad(softplus))(0.0))
+        (0.5, 0.25)
+    """
+    a = jnp.abs(x)
+    return 0.5 * (x + a) + jnp.log1p(jnp.exp(-a))
+
+
+def finite_logits(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Replace infinite logits (masked categories, certain bits) by ±`FLOOR`, with gradient zero."""
+    return jnp.where(jnp.isinf(x), jnp.sign(x) * FLOOR, x)
+
+
+def working_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """The type to compute in: bfloat16 and float16 logits are widened to float32."""
+    return jnp.promote_types(dtype, jnp.float32)

@@ -1,0 +1,136 @@
+"""What an estimator may ask of a distribution: capabilities, not class names.
+
+A *view* presents one NumPyro distribution by what it can do. Its array leaves are the parameters
+that the operator differentiates; how they came from what the user passed (logits or probs, a
+broadcast, a cast) is ordinary JAX outside the custom rule, so gradients reach whatever was passed.
+
+Shapes: `sample` and everything after it carry a leading axis S of draws, then the batch, then the
+event. The capabilities:
+
+- `Scored`: draws and log-probabilities. Every distribution.
+- `Enumerable`: a finite number of outcomes for each of its independent variables.
+- `Relaxable`: hard and relaxed draws from one noise, factorised over the event.
+- `Binary`: `Relaxable`, and every variable is a bit with a log-odds.
+- `Reparameterized`: draws that can be differentiated through the parameters.
+"""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .._types import PRNGKey
+
+
+class Scored(eqx.Module):
+    """Draws and log-probabilities.
+
+    *Law:* the derivative of `log_prob` in the view's leaves has mean zero under `sample`.
+    """
+
+    batch_shape: eqx.AbstractVar[tuple[int, ...]]
+    event_shape: eqx.AbstractVar[tuple[int, ...]]
+
+    @abc.abstractmethod
+    def sample(self, key: PRNGKey, num: int) -> Array:
+        """`num` independent draws, shape (num,) + batch + event; no gradient flows through them."""
+
+    @abc.abstractmethod
+    def log_prob(self, value: Array) -> Float[Array, "S *batch"]:
+        """log q of a stack of draws, differentiable to any order in the leaves."""
+
+    @property
+    def draw_dtype(self) -> jnp.dtype:
+        """The type of a draw."""
+        return jax.eval_shape(lambda key: self.sample(key, 1), jax.random.key(0)).dtype
+
+
+class Enumerable(Scored):
+    """A finite number of outcomes.
+
+    *Law:* the probabilities of `outcome(0)` … `outcome(num_outcomes - 1)` sum to one.
+    """
+
+    @property
+    @abc.abstractmethod
+    def num_outcomes(self) -> int:
+        """The number of joint outcomes of one batch element."""
+
+    @abc.abstractmethod
+    def outcome(self, index: Int[Array, "S"]) -> Array:
+        """The outcomes of these numbers, the same for all batch elements: (S,) + batch + event."""
+
+
+class Relaxable(Enumerable):
+    """Hard and relaxed draws from one noise; every variable of the event is independent.
+
+    *Laws:* `harden(logits + noise)` has the law of `sample`; `score(b)` is the derivative of
+    `log_prob(b)`; `residual(z, a)` is unbiased for ∂/∂θ E[c(z) − E[c(z) | harden(z)]] when
+    a = ∂c/∂z, with `logits` θ.
+    """
+
+    logits: eqx.AbstractVar[Array]
+
+    @abc.abstractmethod
+    def noise(self, key: PRNGKey, num: int) -> Float[Array, "S ..."]:
+        """Standard noise (logistic or Gumbel), shape (num,) + shape of `logits`."""
+
+    @abc.abstractmethod
+    def harden(self, perturbed: Float[Array, "S ..."]) -> Float[Array, "S ..."]:
+        """The hard draw that perturbed logits decide."""
+
+    @abc.abstractmethod
+    def relax(self, perturbed: Float[Array, "S ..."], temperature: Array) -> Float[Array, "S ..."]:
+        """The relaxed draw; as the temperature goes to 0 it becomes `harden`."""
+
+    @property
+    @abc.abstractmethod
+    def mean(self) -> Float[Array, "..."]:
+        """E[b], shape batch + event."""
+
+    @abc.abstractmethod
+    def score(self, draw: Float[Array, "S ..."]) -> Float[Array, "S ..."]:
+        """∂log q(b)/∂θ = b − E[b]."""
+
+    @abc.abstractmethod
+    def residual(
+        self, perturbed: Float[Array, "S ..."], cotangent: Float[Array, "S ..."]
+    ) -> Float[Array, "S ..."]:
+        """∂/∂θ [c(z) − c(z̃)] from a = ∂c/∂z, with z̃ the coupled conditional draw."""
+
+    @abc.abstractmethod
+    def presentable(self, perturbed: Float[Array, "S ..."]) -> Float[Array, "S ..."]:
+        """Perturbed logits as a network may see them: impossible categories read 0, not −1e4."""
+
+    @property
+    @abc.abstractmethod
+    def num_changes(self) -> int:
+        """The number of ways to change one variable of the event to another value."""
+
+    @abc.abstractmethod
+    def change(self, draw: Array, index: Int[Array, ""]) -> Array:
+        """A single draw (batch + event) with the change of this number applied."""
+
+    @abc.abstractmethod
+    def differences(self, draw: Array, deltas: Float[Array, "N *batch"]) -> Float[Array, "..."]:
+        """Arrange f(changed) − f(draw), for all changes, as one number per logit.
+
+        For bits f(1) − f(0); for categories f(category) − f(draw), zero at the draw.
+        """
+
+
+class Binary(Relaxable):
+    """`Relaxable`, and each variable is a bit whose logit is its log-odds."""
+
+
+class Reparameterized(Scored):
+    """Draws that carry the derivative of a draw with respect to the parameters.
+
+    *Law:* E[∂f(rsample)/∂θ] = ∂E[f]/∂θ for every smooth f.
+    """
+
+    @abc.abstractmethod
+    def rsample(self, key: PRNGKey, num: int) -> Array:
+        """`num` draws, shape (num,) + batch + event, differentiable in the leaves."""

@@ -1,0 +1,94 @@
+"""The view of Bernoulli variables."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .. import gumbel
+from .._numerics import FLOOR, finite_logits, softplus, working_dtype
+from .._trees import sum_events
+from ._base import Binary
+
+
+class BernoulliView(Binary):
+    """Independent bits with log-odds θ, shape batch + event. Draws are 0.0 or 1.0.
+
+    The log-probability is b·θ − softplus(θ), whose derivative at θ = 0 is b − ½: NumPyro's own has
+    derivative 1 or 0 there.
+    """
+
+    logits: Float[Array, "..."]
+    num_batch_dims: int = eqx.field(static=True)
+    dtype: jnp.dtype = eqx.field(static=True)
+
+    def __init__(self, logits: Array, num_batch_dims: int):
+        self.dtype = logits.dtype
+        self.logits = finite_logits(logits.astype(working_dtype(logits.dtype)))
+        self.num_batch_dims = num_batch_dims
+
+    @property
+    def batch_shape(self):
+        return self.logits.shape[: self.num_batch_dims]
+
+    @property
+    def event_shape(self):
+        return self.logits.shape[self.num_batch_dims :]
+
+    @property
+    def draw_dtype(self):
+        return self.dtype
+
+    def sample(self, key, num):
+        return self.harden(jax.lax.stop_gradient(self.logits) + self.noise(key, num))
+
+    def log_prob(self, value):
+        terms = value * self.logits - softplus(self.logits)
+        return sum_events(terms, 1 + self.num_batch_dims)
+
+    @property
+    def num_outcomes(self):
+        return 2 ** math.prod(self.event_shape)
+
+    def outcome(self, index):
+        size = math.prod(self.event_shape)
+        bits = (index[:, None] >> jnp.arange(size)) & 1
+        bits = bits.reshape(index.shape + (1,) * self.num_batch_dims + self.event_shape)
+        return jnp.broadcast_to(bits, index.shape + self.logits.shape).astype(self.dtype)
+
+    def noise(self, key, num):
+        return gumbel.logistic(key, (num, *self.logits.shape), self.logits.dtype)
+
+    def harden(self, perturbed):
+        return (perturbed > 0).astype(self.dtype)
+
+    def relax(self, perturbed, temperature):
+        return jax.nn.sigmoid(perturbed / temperature).astype(self.dtype)
+
+    @property
+    def mean(self):
+        return jax.nn.sigmoid(self.logits).astype(self.dtype)
+
+    def score(self, draw):
+        return draw - jax.nn.sigmoid(self.logits)
+
+    def residual(self, perturbed, cotangent):
+        return gumbel.logistic_residual(self.logits, perturbed, cotangent)
+
+    def presentable(self, perturbed):
+        return jnp.where(jnp.abs(self.logits) < FLOOR, perturbed, jnp.zeros_like(perturbed))
+
+    @property
+    def num_changes(self):
+        return math.prod(self.event_shape)
+
+    def change(self, draw, index):
+        flip = jnp.arange(math.prod(self.event_shape)) == index
+        flip = flip.reshape(self.event_shape)
+        return jnp.where(flip, 1 - draw, draw)
+
+    def differences(self, draw, deltas):
+        deltas = jnp.moveaxis(deltas, 0, -1).reshape(self.logits.shape)
+        return deltas * (1 - 2 * draw)

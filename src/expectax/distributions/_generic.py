@@ -1,0 +1,135 @@
+"""Views of every other NumPyro distribution, through its own `sample` and `log_prob`."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from .._numerics import finite_logits, softplus
+from .._trees import sum_events
+from ._base import Enumerable, Reparameterized, Scored
+
+Support = tuple[float, ...]
+
+
+def concrete_support(base: Any) -> Support | None:
+    """The values one variable can take, or None where they depend on traced arrays."""
+    try:
+        with jax.ensure_compile_time_eval():
+            values = np.asarray(base.enumerate_support(expand=False)).reshape(-1)
+    except (NotImplementedError, jax.errors.ConcretizationTypeError):
+        return None
+    return tuple(values.tolist())
+
+
+def _enumerate(view: Any, index: Array) -> Array:
+    """The joint outcomes numbered `index` of a view whose variables share one support."""
+    batch, event = view.batch_shape, view.event_shape
+    base = len(view.support)
+    powers = jnp.asarray([base**i for i in range(math.prod(event))])
+    values = jnp.asarray(view.support)[(index[:, None] // powers) % base]
+    values = values.reshape(index.shape + (1,) * len(batch) + event)
+    return jnp.broadcast_to(values, index.shape + batch + event)
+
+
+class GenericView(Scored):
+    """Any distribution: scores through NumPyro's own log-probability."""
+
+    distribution: Any  # a numpyro Distribution
+
+    @property
+    def batch_shape(self):
+        return self.distribution.batch_shape
+
+    @property
+    def event_shape(self):
+        return self.distribution.event_shape
+
+    def sample(self, key, num):
+        frozen = jax.lax.stop_gradient(self.distribution)
+        return jax.lax.stop_gradient(frozen.sample(key, (num,)))
+
+    def log_prob(self, value):
+        return self.distribution.log_prob(value)
+
+
+class ReparameterizedView(GenericView, Reparameterized):
+    """A continuous distribution whose NumPyro sampler carries the pathwise derivative."""
+
+    def rsample(self, key, num):
+        return self.distribution.rsample(key, (num,))
+
+
+class EnumerableView(GenericView, Enumerable):
+    """A discrete distribution with NumPyro's `enumerate_support`, through any `to_event`."""
+
+    support: Support = eqx.field(static=True)
+
+    @property
+    def num_outcomes(self):
+        return len(self.support) ** math.prod(self.event_shape)
+
+    def outcome(self, index):
+        return _enumerate(self, index)
+
+
+class BinomialView(Scored):
+    """Independent binomial counts with log-odds θ.
+
+    log C(n, k) + k·θ − n·softplus(θ): its derivative at θ = 0 is k − n/2, where NumPyro's is k or
+    k − n.
+    """
+
+    logits: Float[Array, "..."]
+    distribution: Any
+    num_batch_dims: int = eqx.field(static=True)
+
+    def __init__(self, logits: Array, distribution: dist.Distribution, num_batch_dims: int):
+        self.logits = finite_logits(logits)
+        self.distribution = distribution
+        self.num_batch_dims = num_batch_dims
+
+    @property
+    def batch_shape(self):
+        return self.logits.shape[: self.num_batch_dims]
+
+    @property
+    def event_shape(self):
+        return self.logits.shape[self.num_batch_dims :]
+
+    def sample(self, key, num):
+        frozen = jax.lax.stop_gradient(self.distribution)
+        shape = (num, *self.logits.shape)
+        return frozen.sample(key, (num,)).reshape(shape).astype(jnp.int32)
+
+    def log_prob(self, value):
+        n = jnp.asarray(self.distribution.total_count, self.logits.dtype)
+        k = value.astype(self.logits.dtype)
+        lgamma = jax.scipy.special.gammaln
+        ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+        terms = ways + k * self.logits - n * softplus(self.logits)
+        return sum_events(terms, 1 + self.num_batch_dims)
+
+
+class EnumerableBinomialView(BinomialView, Enumerable):
+    """`BinomialView` with a number of trials that is known before the program runs."""
+
+    support: Support = eqx.field(static=True)
+
+    def __init__(
+        self, logits: Array, distribution: dist.Distribution, num_batch_dims: int, support: Support
+    ):
+        super().__init__(logits, distribution, num_batch_dims)
+        self.support = support
+
+    @property
+    def num_outcomes(self):
+        return len(self.support) ** math.prod(self.event_shape)
+
+    def outcome(self, index):
+        return _enumerate(self, index)

@@ -1,0 +1,144 @@
+"""A pytree of views drawn jointly: what an estimator is handed."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, Int, PyTree
+
+from .._trees import sum_leaves
+from .._types import PRNGKey
+from ._base import Scored
+
+
+class Joint(eqx.Module):
+    """Independent sites with one batch shape.
+
+    Every method of a single view is here for the whole tree: draws, noise, logits and cotangents
+    are pytrees with the structure that the user gave to q, log-probabilities are summed.
+    """
+
+    sites: tuple[Scored, ...]
+    structure: Any = eqx.field(static=True)
+    batch_shape: tuple[int, ...] = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def batch_ndim(self) -> int:
+        """The number of batch axes."""
+        return len(self.batch_shape)
+
+    def _pack(self, per_site: list[Any]) -> PyTree:
+        return jax.tree.unflatten(self.structure, per_site)
+
+    def _each(self, method: Callable[..., Any], *trees: PyTree) -> PyTree:
+        columns = [self.structure.flatten_up_to(tree) for tree in trees]
+        return self._pack([method(*row) for row in zip(self.sites, *columns, strict=True)])
+
+    def _draw(self, method: Callable[..., Any], key: PRNGKey, num: int) -> PyTree:
+        if len(self.sites) == 1:
+            return self._pack([method(self.sites[0], key, num)])
+        keys = jax.random.split(key, len(self.sites))
+        return self._pack([method(s, k, num) for s, k in zip(self.sites, keys, strict=True)])
+
+    # Scored
+    def sample(self, key: PRNGKey, num: int) -> PyTree:
+        """`num` joint draws, each leaf (num,) + batch + event."""
+        return self._draw(lambda s, k, n: s.sample(k, n), key, num)
+
+    def log_prob(self, value: PyTree) -> Float[Array, "S *batch"]:
+        """log q summed over the sites."""
+        return sum_leaves(self._each(lambda s, v: s.log_prob(v), value))
+
+    def example(self) -> PyTree:
+        """Shape and type of one draw, batch + event."""
+        return self._each(
+            lambda s: jax.ShapeDtypeStruct((*s.batch_shape, *s.event_shape), s.draw_dtype)
+        )
+
+    # Enumerable
+    @property
+    def num_outcomes(self) -> int:
+        """The number of joint outcomes."""
+        return math.prod(s.num_outcomes for s in self.sites)
+
+    def outcome(self, index: Int[Array, "S"]) -> PyTree:
+        """The joint outcomes of these numbers."""
+        drawn = []
+        for site in self.sites:
+            drawn.append(site.outcome(index % site.num_outcomes))
+            index = index // site.num_outcomes
+        return self._pack(drawn)
+
+    # Relaxable
+    @property
+    def logits(self) -> PyTree:
+        """θ of every site."""
+        return self._each(lambda s: s.logits)
+
+    @property
+    def mean(self) -> PyTree:
+        """E[b] of every site."""
+        return self._each(lambda s: s.mean)
+
+    def perturb(self, key: PRNGKey) -> PyTree:
+        """z = θ + noise for one draw (no axis of draws), without gradient."""
+
+        def one(site, key, num):
+            return (jax.lax.stop_gradient(site.logits) + site.noise(key, num))[0]
+
+        return self._draw(one, key, 1)
+
+    def noise(self, key: PRNGKey, num: int) -> PyTree:
+        """Standard noise for `num` draws."""
+        return self._draw(lambda s, k, n: s.noise(k, n), key, num)
+
+    def harden(self, perturbed: PyTree) -> PyTree:
+        """Hard draws from perturbed logits."""
+        return self._each(lambda s, z: s.harden(z), perturbed)
+
+    def relax(self, perturbed: PyTree, temperature: Array) -> PyTree:
+        """Relaxed draws from perturbed logits."""
+        return self._each(lambda s, z: s.relax(z, temperature), perturbed)
+
+    def score(self, draw: PyTree) -> PyTree:
+        """∂log q/∂θ at a draw, without gradient."""
+        return jax.lax.stop_gradient(self._each(lambda s, b: s.score(b), draw))
+
+    def residual(self, perturbed: PyTree, cotangent: PyTree) -> PyTree:
+        """∂/∂θ [c(z) − c(z̃)] for a = ∂c/∂z; linear in a, θ held."""
+        frozen = jax.lax.stop_gradient(self)
+        return frozen._each(lambda s, z, a: s.residual(z, a), perturbed, cotangent)
+
+    def presentable(self, perturbed: PyTree) -> PyTree:
+        """Perturbed logits as a network may see them."""
+        return self._each(lambda s, z: s.presentable(z), perturbed)
+
+    def pull_mean(self, cotangent: PyTree) -> PyTree:
+        """(∂E[b]/∂θ)ᵀ a: J a with J = diag(p) − p pᵀ, or p (1 − p) a for bits."""
+        frozen = jax.lax.stop_gradient(self)
+
+        def pull(site, a):
+            mean = lambda logits: eqx.tree_at(lambda s: s.logits, site, logits).mean
+            _, vjp = jax.vjp(mean, site.logits)
+            return vjp(a.astype(site.draw_dtype))[0]
+
+        return frozen._each(pull, cotangent)
+
+    def each_in_turn(self, method: Callable[..., Any], *trees: PyTree) -> PyTree:
+        """`method(site, *its entries, put)` for every site, where `put(x)` is the whole last tree
+        with this site's entry replaced by x."""
+        columns = [self.structure.flatten_up_to(tree) for tree in trees]
+        out = []
+        for i, site in enumerate(self.sites):
+            last = columns[-1]
+            put = lambda x, i=i, last=last: self._pack([*last[:i], x, *last[i + 1 :]])
+            out.append(method(site, *(column[i] for column in columns), put))
+        return self._pack(out)
+
+    # Reparameterized
+    def rsample(self, key: PRNGKey, num: int) -> PyTree:
+        """`num` joint draws, differentiable in the leaves."""
+        return self._draw(lambda s, k, n: s.rsample(k, n), key, num)

@@ -1,0 +1,154 @@
+"""From what the user passed to views: the one place that knows NumPyro's class names."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from .._errors import IncompatibleError, InvalidArgumentError, complain
+from ._base import Binary, Enumerable, Relaxable, Reparameterized, Scored
+from ._bernoulli import BernoulliView
+from ._categorical import CategoricalView, OneHotView
+from ._generic import (
+    BinomialView,
+    EnumerableBinomialView,
+    EnumerableView,
+    GenericView,
+    ReparameterizedView,
+    concrete_support,
+)
+from ._joint import Joint
+from ._one_hot import OneHotCategorical
+
+
+def _is_distribution(x: Any) -> bool:
+    return isinstance(x, dist.Distribution)
+
+
+def _strip(q: Any) -> Any:
+    """The distribution under `to_event` and `expand`."""
+    while isinstance(q, dist.Independent | dist.ExpandedDistribution):
+        q = q.base_dist
+    return q
+
+
+def _logit(p: jax.Array) -> jax.Array:
+    return jnp.log(p) - jnp.log1p(-p)
+
+
+def _float(x: Any) -> jax.Array:
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
+
+
+def view(q: dist.Distribution) -> Scored:
+    """The view of one NumPyro distribution."""
+    base = _strip(q)
+    shape = (*q.batch_shape, *q.event_shape)
+    num_batch_dims = len(q.batch_shape)
+
+    if isinstance(base, dist.BernoulliLogits | dist.BernoulliProbs):
+        by_logits = isinstance(base, dist.BernoulliLogits)
+        logits = _float(base.logits) if by_logits else _logit(_float(base.probs))
+        return BernoulliView(jnp.broadcast_to(logits, shape), num_batch_dims)
+    if isinstance(base, OneHotCategorical):
+        return OneHotView(jnp.broadcast_to(_float(base.logits), shape), num_batch_dims)
+    if isinstance(base, dist.CategoricalLogits | dist.CategoricalProbs):
+        by_logits = isinstance(base, dist.CategoricalLogits)
+        weights = jax.nn.log_softmax(base.logits) if by_logits else jnp.log(_float(base.probs))
+        return CategoricalView(
+            jnp.broadcast_to(weights, (*shape, weights.shape[-1])), num_batch_dims
+        )
+    if isinstance(base, dist.BinomialLogits | dist.BinomialProbs):
+        by_logits = isinstance(base, dist.BinomialLogits)
+        logits = _float(base.logits) if by_logits else _logit(_float(base.probs))
+        logits, support = jnp.broadcast_to(logits, shape), concrete_support(base)
+        if support is None:
+            return BinomialView(logits, q, num_batch_dims)
+        return EnumerableBinomialView(logits, q, num_batch_dims, support)
+    if q.has_rsample and not q.is_discrete:
+        return ReparameterizedView(q)
+    if base.has_enumerate_support and base.event_dim == 0:
+        support = concrete_support(base)
+        if support is not None:
+            return EnumerableView(q, support=support)
+    return GenericView(q)
+
+
+def joint(q: Any) -> Joint:
+    """The views of a distribution, or of a pytree of them with one batch shape."""
+    leaves, structure = jax.tree.flatten_with_path(q, is_leaf=_is_distribution)
+    if not leaves:
+        raise InvalidArgumentError(
+            complain(
+                f"q has no distribution in it: {q!r}",
+                "an expectation needs at least one random choice",
+                "pass a NumPyro distribution, or a dict or tuple of them",
+            )
+        )
+    for path, leaf in leaves:
+        if not _is_distribution(leaf):
+            raise InvalidArgumentError(
+                complain(
+                    f"q{jax.tree_util.keystr(path)} is a {type(leaf).__name__}",
+                    "q must be a NumPyro distribution, or a pytree whose leaves all are",
+                    "pass numpyro.distributions.Bernoulli(logits=...), "
+                    "expectax.OneHotCategorical(logits=...) or the like",
+                )
+            )
+    shapes = {leaf.batch_shape for _, leaf in leaves}
+    if len(shapes) > 1:
+        sites = ", ".join(f"q{jax.tree_util.keystr(p)}: {d.batch_shape}" for p, d in leaves)
+        raise InvalidArgumentError(
+            complain(
+                f"the sites of q have different batch shapes ({sites})",
+                "they are drawn jointly, one draw of every site for each batch element",
+                "use .to_event(n) for axes that are variables, and .expand(batch_shape) for sites "
+                "shared by the batch",
+            )
+        )
+    return Joint(
+        sites=tuple(view(leaf) for _, leaf in leaves),
+        structure=structure,
+        batch_shape=shapes.pop(),
+        names=tuple(
+            f"{type(leaf).__name__} at q{jax.tree_util.keystr(path)}"
+            if path
+            else type(_strip(leaf)).__name__
+            for path, leaf in leaves
+        ),
+    )
+
+
+_REASON: dict[type, str] = {
+    Enumerable: "its outcomes cannot be listed",
+    Relaxable: "it cannot be relaxed: it is not a Bernoulli or one-hot variable",
+    Binary: "it is not made of Bernoulli variables",
+    Reparameterized: "its draws have no derivative with respect to its parameters",
+}
+
+
+def _advice(capability: type, site: Scored) -> str:
+    if isinstance(site, CategoricalView) and capability is Relaxable:
+        return "expectax.OneHotCategorical(logits=...) in place of the integer Categorical"
+    if capability is Binary:
+        return "Bernoulli variables, or an estimator for categories: REBAR, LeaveOneOut"
+    if capability is Reparameterized:
+        return "an estimator for discrete variables: DisARM, LeaveOneOut, REBAR, Enumerate"
+    if isinstance(site, Reparameterized):
+        return "Pathwise(), or ScoreFunction() and LeaveOneOut() where f has no derivative"
+    return "ScoreFunction() or LeaveOneOut(), which serve every distribution"
+
+
+def require(q: Joint, capability: type, estimator: Any) -> None:
+    """Raise unless every site of q has the capability that the estimator needs."""
+    for site, name in zip(q.sites, q.names, strict=True):
+        if not isinstance(site, capability):
+            raise IncompatibleError(
+                complain(
+                    f"{type(estimator).__name__} cannot serve {name}",
+                    f"it needs a `{capability.__name__}` distribution, and {_REASON[capability]}",
+                    f"pass {_advice(capability, site)}",
+                )
+            )

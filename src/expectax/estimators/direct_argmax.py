@@ -1,0 +1,92 @@
+"""Direct optimization through argmax, one variable at a time."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+from .._trees import add_axis, size_of
+from ..distributions import Relaxable
+from ._base import (
+    AbstractEstimator,
+    Claims,
+    Estimate,
+    Evaluations,
+    carry,
+    check_positive,
+    learnable,
+)
+
+
+class DirectArgmax(AbstractEstimator):
+    """Direct optimization through argmax: how the winner changes when the scores feel ε f.
+
+    Estimates:
+        (onehot argmax(θ + γ + ε f) − onehot argmax(θ + γ)) / ε, for each variable of the event,
+        with f evaluated at every change of that variable, the others at the draw. For bits,
+        (1[z + ε (f(1) − f(0)) > 0] − 1[z > 0]) / ε.
+    Needs:
+        `Relaxable` (Bernoulli, one-hot). f need not be differentiable in the draw.
+    Claims:
+        Biased by O(ε), with variance O(1/ε): unbiased as ε → 0. Exactly zero for a constant f.
+    Cost:
+        1 + D (C − 1) evaluations of f for D variables of C categories, in chunks of bounded memory.
+    Arguments:
+        epsilon: ε > 0, in units of logits per unit of f. A number or a traced scalar, so it can be
+            annealed. It is not learned: its gradient is zero.
+    Raises:
+        IncompatibleError: q is not relaxable.
+        InvalidArgumentError: an epsilon that is not positive.
+    Example:
+        >>> import jax, jax.numpy as jnp, expectax as ex
+        >>> def loss(logits, key):
+        ...     f = lambda b: b @ jnp.array([0.0, 1.0, 2.0])
+        ...     return ex.expect(key, ex.OneHotCategorical(logits=logits), f, ex.DirectArgmax(1.0))
+        >>> jax.grad(loss)(jnp.zeros(3), jax.random.key(1)).sum().item()
+        0.0
+
+    Reference:
+        Lorberbom et al. (2019), theorem 1; Song et al. (2016). The sign of ε only chooses from
+        which side the limit is taken.
+    """
+
+    epsilon: Float[Array, ""] = eqx.field(default=1.0, converter=learnable)  # type: ignore[assignment]
+
+    claims: ClassVar[Claims] = Claims(
+        unbiased=False,
+        needs=Relaxable,
+        differentiable=False,
+        cost="1 + D (C − 1)",
+        order=1,
+        source="Lorberbom 2019",
+        exact_for="as epsilon → 0",
+        zero_for_constant=True,
+    )
+
+    def __check_init__(self):
+        check_positive(self, "epsilon", self.epsilon)
+
+    def estimate(self, key, q, f):
+        perturbed = q.perturb(key)
+        draw = q.harden(perturbed)
+        costs, aux = f(add_axis(draw))
+        here = jax.lax.stop_gradient(costs[0])
+        epsilon = jax.lax.stop_gradient(self.epsilon)
+        size = size_of(draw)
+
+        def direction(site, z, b, put):
+            changed = f.at_outcomes(lambda i: put(site.change(b, i)), site.num_changes, size)
+            deltas = jax.lax.stop_gradient(changed) - here
+            moved = site.harden(z + epsilon.astype(z.dtype) * site.differences(b, deltas))
+            return (moved - b).astype(z.dtype) / epsilon.astype(z.dtype)
+
+        gradient = q.each_in_turn(direction, perturbed, draw)
+        return Estimate(carry(costs[0], gradient, q.logits, q.batch_ndim), aux=aux)
+
+    def value(self, key, q, f):
+        costs, aux = f(add_axis(q.harden(q.perturb(key))))
+        return costs[0], aux
+
+    def evaluations(self, q):
+        return Evaluations(hard=1, auxiliary=sum(site.num_changes for site in q.sites))
