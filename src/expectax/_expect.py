@@ -208,7 +208,7 @@ def _close(f: Any, views: Joint, has_aux: bool) -> tuple[Cost, jnp.dtype]:
         )
     example = views.example()
     closed = eqx.filter_closure_convert(f, example)
-    out = jax.eval_shape(closed, example)
+    out: Any = jax.eval_shape(closed, example)
     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
         raise InvalidArgumentError(
             complain(
@@ -217,7 +217,7 @@ def _close(f: Any, views: Joint, has_aux: bool) -> tuple[Cost, jnp.dtype]:
                 "return both, or drop has_aux",
             )
         )
-    cost = out[0] if has_aux else out
+    cost: Any = out[0] if has_aux else out
     shape = getattr(cost, "shape", None)
     if shape != views.batch_shape:
         what = f"shape {shape}" if shape is not None else describe(cost)

@@ -30,8 +30,15 @@ class Scored(eqx.Module):
     *Law:* the derivative of `log_prob` in the view's leaves has mean zero under `sample`.
     """
 
-    batch_shape: eqx.AbstractVar[tuple[int, ...]]
-    event_shape: eqx.AbstractVar[tuple[int, ...]]
+    @property
+    @abc.abstractmethod
+    def batch_shape(self) -> tuple[int, ...]:
+        """The shape of the batch."""
+
+    @property
+    @abc.abstractmethod
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one draw of one batch element."""
 
     @abc.abstractmethod
     def sample(self, key: PRNGKey, num: int) -> Array:

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._trees import sum_leaves
 from .._types import PRNGKey
-from ._base import Scored
 
 
 class Joint(eqx.Module):
@@ -20,7 +19,7 @@ class Joint(eqx.Module):
     are pytrees with the structure that the user gave to q, log-probabilities are summed.
     """
 
-    sites: tuple[Scored, ...]
+    sites: tuple[Any, ...]  # views; `require` has checked that they can do what is asked
     structure: Any = eqx.field(static=True)
     batch_shape: tuple[int, ...] = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)

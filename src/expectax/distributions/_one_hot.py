@@ -73,7 +73,7 @@ class OneHotCategorical(Distribution):
     """
 
     arg_constraints = {"logits": _LogitsConstraint()}  # noqa: RUF012
-    support = _OneHotConstraint()
+    support = _OneHotConstraint()  # type: ignore[assignment]
     has_enumerate_support = True
     pytree_data_fields = ("_logits", "_probs")
 
@@ -93,7 +93,7 @@ class OneHotCategorical(Distribution):
                     "pass exactly one: OneHotCategorical(logits=...) or (probs=...)",
                 )
             )
-        given = logits if logits is not None else probs
+        given: Any = logits if logits is not None else probs
         if jnp.ndim(given) < 1:
             raise InvalidArgumentError(
                 complain(
@@ -102,8 +102,8 @@ class OneHotCategorical(Distribution):
                     "pass an array of shape batch + (C,)",
                 )
             )
-        self._logits = logits
-        self._probs = probs
+        self._logits: Any = logits
+        self._probs: Any = probs
         shape = jnp.shape(given)
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
 

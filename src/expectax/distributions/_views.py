@@ -44,7 +44,7 @@ def _float(x: Any) -> jax.Array:
 
 def view(q: dist.Distribution) -> Scored:
     """The view of one NumPyro distribution."""
-    base = _strip(q)
+    base: Any = _strip(q)
     shape = (*q.batch_shape, *q.event_shape)
     num_batch_dims = len(q.batch_shape)
 
@@ -56,7 +56,9 @@ def view(q: dist.Distribution) -> Scored:
         return OneHotView(jnp.broadcast_to(_float(base.logits), shape), num_batch_dims)
     if isinstance(base, dist.CategoricalLogits | dist.CategoricalProbs):
         by_logits = isinstance(base, dist.CategoricalLogits)
-        weights = jax.nn.log_softmax(base.logits) if by_logits else jnp.log(_float(base.probs))
+        weights = (
+            jax.nn.log_softmax(_float(base.logits)) if by_logits else jnp.log(_float(base.probs))
+        )
         return CategoricalView(
             jnp.broadcast_to(weights, (*shape, weights.shape[-1])), num_batch_dims
         )

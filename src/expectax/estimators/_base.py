@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._errors import InvalidArgumentError, complain
@@ -197,7 +198,7 @@ def score_value(
     return jnp.mean((costs - baseline) * magic + baseline, axis=0)
 
 
-def learnable(x: Any) -> Array | None:
+def learnable(x: Any) -> Any:
     """A leaf to be learned: floats become arrays, so that optimisers see one type."""
     return None if x is None else jnp.asarray(x, dtype=None if hasattr(x, "dtype") else float)
 
@@ -244,7 +245,7 @@ def check_baseline(estimator: AbstractEstimator, baseline: Array | None, costs: 
 
 def check_positive(estimator: AbstractEstimator, name: str, given: Any) -> None:
     """Raise if a parameter is a known number that is not positive (a traced one is trusted)."""
-    if isinstance(given, jax.core.Tracer) or not hasattr(given, "__float__") or float(given) > 0:
+    if isinstance(given, Tracer) or not hasattr(given, "__float__") or float(given) > 0:
         return
     raise InvalidArgumentError(
         complain(

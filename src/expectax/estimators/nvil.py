@@ -55,7 +55,7 @@ class NVIL(AbstractEstimator):
     """
 
     baseline: Float[Array, "..."] = eqx.field(converter=learnable)
-    constant: Float[Array, "..."] = eqx.field(default=0.0, converter=learnable)  # type: ignore[assignment]
+    constant: Float[Array, "..."] = eqx.field(converter=learnable)
     log_sd: Float[Array, "..."] | None
 
     claims: ClassVar[Claims] = Claims(
