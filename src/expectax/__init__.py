@@ -9,6 +9,17 @@ from ._errors import (
     UnderpoweredError as UnderpoweredError,
 )
 from ._expect import expect as expect
+from .diagnostics import (
+    BiasedError as BiasedError,
+    Comparison as Comparison,
+    ComparisonRow as ComparisonRow,
+    LeafReport as LeafReport,
+    Moments as Moments,
+    UnbiasedReport as UnbiasedReport,
+    check_unbiased as check_unbiased,
+    compare as compare,
+    gradient_moments as gradient_moments,
+)
 from .distributions import OneHotCategorical as OneHotCategorical
 from .estimators import (
     ARM as ARM,
