@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ._numerics import finite_logits, softplus
+from ._numerics import finite_logits, softplus, working_dtype
 from ._types import PRNGKey
 
 
@@ -87,7 +87,8 @@ def argmax(key: PRNGKey, logits: Float[Array, "*batch C"]) -> Int[Array, "*batch
 
     Reference: Maddison, Tarlow & Minka (2014), "A* sampling".
     """
-    return jnp.argmax(logits + gumbel(key, logits.shape, logits.dtype), axis=-1)
+    # noise of few bits has ties, and ties all go to the first category
+    return jnp.argmax(logits + gumbel(key, logits.shape, working_dtype(logits.dtype)), axis=-1)
 
 
 def conditional_gumbel(
@@ -119,7 +120,7 @@ def conditional_gumbel(
 
     Reference: Maddison, Tarlow & Minka (2014), and Tucker et al. (2017), appendix C.
     """
-    theta = finite_logits(logits)
+    theta = finite_logits(logits.astype(working_dtype(logits.dtype)))
     log_e = jnp.log(-jnp.log(open_uniform(key, theta.shape, theta.dtype)))
     chosen = jax.nn.one_hot(index, theta.shape[-1], dtype=bool)
     log_z = jax.nn.logsumexp(theta, axis=-1, keepdims=True)
@@ -157,7 +158,7 @@ def conditional_logistic(
 
     Reference: Tucker et al. (2017), eq. 9 and appendix C.
     """
-    theta = finite_logits(logits)
+    theta = finite_logits(logits.astype(working_dtype(logits.dtype)))
     w = open_uniform(key, theta.shape, theta.dtype)
     sign = jnp.where(bit > 0, 1.0, -1.0).astype(theta.dtype)
     return sign * (softplus(sign * theta + jnp.log(w)) - jnp.log1p(-w))

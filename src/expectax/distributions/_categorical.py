@@ -112,41 +112,43 @@ class OneHotView(Relaxable):
 class CategoricalView(Enumerable):
     """Independent integer-valued categorical variables (NumPyro's `Categorical`).
 
-    `log_weights` are log p, shape batch + event + (C,). With `probs` given they are *not*
-    normalised, as in NumPyro's own log-probability.
+    `logits`, shape batch + event + (C,), need not be normalised: the log-probability does it, also
+    where the user passed probs. NumPyro's own does not, and with it the gradients of estimators
+    that subtract a baseline would differ from the others' by a constant.
     """
 
-    log_weights: Float[Array, "... C"]
+    logits: Float[Array, "... C"]
     num_batch_dims: int = eqx.field(static=True)
 
-    def __init__(self, log_weights: Array, num_batch_dims: int):
-        self.log_weights = log_weights
+    def __init__(self, logits: Array, num_batch_dims: int):
+        self.logits = logits.astype(working_dtype(logits.dtype))
         self.num_batch_dims = num_batch_dims
 
     @property
     def batch_shape(self):
-        return self.log_weights.shape[: self.num_batch_dims]
+        return self.logits.shape[: self.num_batch_dims]
 
     @property
     def event_shape(self):
-        return self.log_weights.shape[self.num_batch_dims : -1]
+        return self.logits.shape[self.num_batch_dims : -1]
 
     def sample(self, key, num):
-        logits = jax.lax.stop_gradient(self.log_weights)
+        logits = jax.lax.stop_gradient(self.logits)
         noise = gumbel.gumbel(key, (num, *logits.shape), logits.dtype)
         return jnp.argmax(logits + noise, axis=-1)
 
     def log_prob(self, value):
-        # log_weights meets each draw by an index, so that −inf elsewhere never meets a 0
-        log_p = jnp.broadcast_to(self.log_weights, (*value.shape, self.log_weights.shape[-1]))
+        # log p meets each draw by an index, so that −inf elsewhere never meets a 0
+        log_p = jax.nn.log_softmax(self.logits, axis=-1)
+        log_p = jnp.broadcast_to(log_p, (*value.shape, log_p.shape[-1]))
         chosen = jnp.take_along_axis(log_p, value[..., None], axis=-1)[..., 0]
         return sum_events(chosen, 1 + self.num_batch_dims)
 
     @property
     def num_outcomes(self):
-        return self.log_weights.shape[-1] ** math.prod(self.event_shape)
+        return self.logits.shape[-1] ** math.prod(self.event_shape)
 
     def outcome(self, index):
-        digits = _digits(index, self.log_weights.shape[-1], math.prod(self.event_shape))
+        digits = _digits(index, self.logits.shape[-1], math.prod(self.event_shape))
         digits = digits.reshape(index.shape + (1,) * self.num_batch_dims + self.event_shape)
-        return jnp.broadcast_to(digits, index.shape + self.log_weights.shape[:-1])
+        return jnp.broadcast_to(digits, index.shape + self.logits.shape[:-1])
