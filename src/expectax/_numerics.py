@@ -30,6 +30,24 @@ def finite_logits(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(jnp.isinf(x), jnp.sign(x) * FLOOR, x)
 
 
+def log_probability(p: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log p, −inf at p = 0 with derivative zero there, where that of the logarithm is infinite."""
+    positive = p > 0
+    return jnp.where(positive, jnp.log(jnp.where(positive, p, 1)), -jnp.inf)
+
+
+def log_odds(p: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log p − log(1 − p), ±inf at p = 0 and 1 with derivative zero there.
+
+    Example:
+        >>> log_odds(jnp.array([0.0, 0.5, 1.0])).tolist()
+        [-inf, 0.0, inf]
+    """
+    inside = (p > 0) & (p < 1)
+    safe = jnp.where(inside, p, 0.5)
+    return jnp.where(inside, jnp.log(safe) - jnp.log1p(-safe), jnp.where(p > 0, jnp.inf, -jnp.inf))
+
+
 def working_dtype(dtype: jnp.dtype) -> jnp.dtype:
     """The type to compute in: bfloat16 and float16 logits are widened to float32."""
     return jnp.promote_types(dtype, jnp.float32)

@@ -32,7 +32,8 @@ def _enumerate(view: Any, index: Array) -> Array:
     batch, event = view.batch_shape, view.event_shape
     base = len(view.support)
     powers = jnp.asarray([base**i for i in range(math.prod(event))])
-    values = jnp.asarray(view.support)[(index[:, None] // powers) % base]
+    # the type of a draw: f is traced once, at a draw
+    values = jnp.asarray(view.support, view.draw_dtype)[(index[:, None] // powers) % base]
     values = values.reshape(index.shape + (1,) * len(batch) + event)
     return jnp.broadcast_to(values, index.shape + batch + event)
 
@@ -86,11 +87,19 @@ class BinomialView(Scored):
     """
 
     logits: Float[Array, "..."]
+    total_count: Any
     distribution: Any
     num_batch_dims: int = eqx.field(static=True)
 
-    def __init__(self, logits: Array, distribution: dist.Distribution, num_batch_dims: int):
+    def __init__(
+        self,
+        logits: Array,
+        total_count: Any,
+        distribution: dist.Distribution,
+        num_batch_dims: int,
+    ):
         self.logits = finite_logits(logits)
+        self.total_count = total_count
         self.distribution = distribution
         self.num_batch_dims = num_batch_dims
 
@@ -108,7 +117,7 @@ class BinomialView(Scored):
         return frozen.sample(key, (num,)).reshape(shape).astype(jnp.int32)
 
     def log_prob(self, value):
-        n = jnp.asarray(self.distribution.total_count, self.logits.dtype)
+        n = jnp.asarray(self.total_count, self.logits.dtype)
         k = value.astype(self.logits.dtype)
         lgamma = jax.scipy.special.gammaln
         ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
@@ -122,9 +131,14 @@ class EnumerableBinomialView(BinomialView, Enumerable):
     support: Support = eqx.field(static=True)
 
     def __init__(
-        self, logits: Array, distribution: dist.Distribution, num_batch_dims: int, support: Support
+        self,
+        logits: Array,
+        total_count: Any,
+        distribution: dist.Distribution,
+        num_batch_dims: int,
+        support: Support,
     ):
-        super().__init__(logits, distribution, num_batch_dims)
+        super().__init__(logits, total_count, distribution, num_batch_dims)
         self.support = support
 
     @property

@@ -10,7 +10,7 @@ from numpyro.distributions.util import validate_sample
 
 from .. import gumbel
 from .._errors import InvalidArgumentError, complain, describe
-from .._numerics import finite_logits
+from .._numerics import finite_logits, log_probability
 
 
 class _OneHotConstraint(constraints.ParameterFreeConstraint):
@@ -110,7 +110,11 @@ class OneHotCategorical(Distribution):
     @property
     def logits(self) -> Float[Array, "*batch C"]:
         """Logits, up to a constant; log probs where probs were passed."""
-        return jnp.log(self._probs) if self._logits is None else jnp.asarray(self._logits)
+        return (
+            log_probability(jnp.asarray(self._probs))
+            if self._logits is None
+            else jnp.asarray(self._logits)
+        )
 
     @property
     def probs(self) -> Float[Array, "*batch C"]:

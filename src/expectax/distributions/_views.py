@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from .._errors import IncompatibleError, InvalidArgumentError, complain
+from .._numerics import log_odds, log_probability
 from ._base import Binary, Enumerable, Relaxable, Reparameterized, Scored
 from ._bernoulli import BernoulliView
 from ._categorical import CategoricalView, OneHotView
@@ -33,10 +34,6 @@ def _strip(q: Any) -> Any:
     return q
 
 
-def _logit(p: jax.Array) -> jax.Array:
-    return jnp.log(p) - jnp.log1p(-p)
-
-
 def _float(x: Any) -> jax.Array:
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
@@ -50,25 +47,23 @@ def view(q: dist.Distribution) -> Scored:
 
     if isinstance(base, dist.BernoulliLogits | dist.BernoulliProbs):
         by_logits = isinstance(base, dist.BernoulliLogits)
-        logits = _float(base.logits) if by_logits else _logit(_float(base.probs))
+        logits = _float(base.logits) if by_logits else log_odds(_float(base.probs))
         return BernoulliView(jnp.broadcast_to(logits, shape), num_batch_dims)
     if isinstance(base, OneHotCategorical):
         return OneHotView(jnp.broadcast_to(_float(base.logits), shape), num_batch_dims)
     if isinstance(base, dist.CategoricalLogits | dist.CategoricalProbs):
         by_logits = isinstance(base, dist.CategoricalLogits)
-        weights = (
-            jax.nn.log_softmax(_float(base.logits)) if by_logits else jnp.log(_float(base.probs))
-        )
+        weights = _float(base.logits) if by_logits else log_probability(_float(base.probs))
         return CategoricalView(
             jnp.broadcast_to(weights, (*shape, weights.shape[-1])), num_batch_dims
         )
     if isinstance(base, dist.BinomialLogits | dist.BinomialProbs):
         by_logits = isinstance(base, dist.BinomialLogits)
-        logits = _float(base.logits) if by_logits else _logit(_float(base.probs))
+        logits = _float(base.logits) if by_logits else log_odds(_float(base.probs))
         logits, support = jnp.broadcast_to(logits, shape), concrete_support(base)
         if support is None:
-            return BinomialView(logits, q, num_batch_dims)
-        return EnumerableBinomialView(logits, q, num_batch_dims, support)
+            return BinomialView(logits, base.total_count, q, num_batch_dims)
+        return EnumerableBinomialView(logits, base.total_count, q, num_batch_dims, support)
     if q.has_rsample and not q.is_discrete:
         return ReparameterizedView(q)
     if base.has_enumerate_support and base.event_dim == 0:
