@@ -5,7 +5,7 @@ steps in one `lax.scan`. The floor sends the means σ(θ) through: one forward a
 everything else the same. Runs are interleaved, warmed up for at least 300 steps, and each ratio is
 the median over rounds of (estimator's time / floor's time in the same round), with its quartiles.
 
-    python benchmarks/overhead.py [--batch-size 50] [--rounds 15] [--steps 100] [--only disarm,rebar]
+    python benchmarks/overhead.py [--batch-size 50] [--rounds 15] [--only disarm,rebar]
 
 Times depend on the machine and on what else it does; the ratios are what to compare.
 """
@@ -62,9 +62,7 @@ def estimator_loss(model: Any, estimator: Any, key: jax.Array, x: jax.Array) -> 
     theta = encode(model, x)
     q = dist.Bernoulli(logits=theta, validate_args=False).to_event(1)
     held = jax.lax.stop_gradient(theta)
-    return jnp.mean(
-        ex.expect(key, q, lambda z: negative_elbo_at(model, x, held, z), estimator)
-    )
+    return jnp.mean(ex.expect(key, q, lambda z: negative_elbo_at(model, x, held, z), estimator))
 
 
 def control_network(key: jax.Array) -> ex.RELAX:
@@ -165,7 +163,10 @@ def main() -> None:
     for name, row in result.items():
         low, high = row["quartiles"]
         goal = f"≤ {row['goal']:.2f}" if row["goal"] else ""
-        print(f"{name:16s} {row['milliseconds']:8.3f} {row['ratio']:7.2f}  {low:.2f} – {high:.2f}   {goal}")
+        print(
+            f"{name:16s} {row['milliseconds']:8.3f} {row['ratio']:7.2f}  "
+            f"{low:.2f} – {high:.2f}   {goal}"
+        )
     if options.json:
         with open(options.json, "w") as file:
             json.dump(result, file, indent=1)
