@@ -170,7 +170,9 @@ def gradient_of(loss: LossFn, held: PyTree) -> Callable[[PyTree, Any], PyTree]:
 
 def split_params(params: PyTree) -> tuple[PyTree, PyTree]:
     """The floating leaves, as arrays, and the rest."""
-    floats, held = eqx.partition(params, eqx.is_inexact_array_like)
+    # not equinox's is_inexact_array_like, which fails on traced values
+    floating = lambda leaf: eqx.is_inexact_array(leaf) or isinstance(leaf, float | complex)
+    floats, held = eqx.partition(params, floating)
     floats = jax.tree.map(jnp.asarray, floats)
     leaves = jax.tree.leaves(floats)
     if leaves and not any(jnp.iscomplexobj(leaf) for leaf in leaves):

@@ -1,0 +1,131 @@
+"""What a training run is: every choice that changes its numbers."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._errors import complain
+from ..models import AbstractVAE, categorical_vae, linear_vae, nonlinear_vae
+from .data import DATASETS
+from .errors import UsageError, unknown
+from .estimators import options_of
+
+MODELS: dict[str, tuple[Callable[..., AbstractVAE], tuple[str, ...]]] = {
+    "linear": (linear_vae, ("num_latents",)),
+    "nonlinear": (nonlinear_vae, ("num_latents",)),
+    "categorical": (categorical_vae, ("num_latents", "num_categories")),
+}
+"""Builders of models from a key, the mean picture and options; and the options they have."""
+
+_ESTIMATOR_OPTIONS = (
+    "num_samples", "num_pairs", "temperature", "scale", "epsilon", "baseline", "hidden",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A training run. Options of the model and the estimator left out take their own defaults."""
+
+    model: str = "linear"
+    """linear, nonlinear (both with binary latents) or categorical"""
+    data: str = "digits"
+    """digits (comes with the installation), mnist or fashion (from --data-dir)"""
+    data_dir: pathlib.Path | None = None
+    """folder with the four published .gz files of mnist or fashion, or the folder above it"""
+    estimator: str = "disarm"
+    """how the gradient is estimated; `expectax list` shows all, with their options"""
+    steps: int = 40_000
+    """optimiser steps"""
+    batch_size: int = 50
+    """pictures a step"""
+    learning_rate: float = 1e-3
+    """of Adam, for the model; baselines and control variates learn ten times as fast"""
+    seed: int = 0
+    """of initial weights, data order and draws"""
+    num_seeds: int = 1
+    """train this many independent copies in one program"""
+    num_latents: int | None = None
+    """latent variables of the model"""
+    num_categories: int | None = None
+    """categories of each latent variable (categorical)"""
+    num_samples: int | None = None
+    """draws a step (leave-one-out, score-function, pathwise)"""
+    num_pairs: int | None = None
+    """antithetic pairs a step (disarm)"""
+    temperature: float | None = None
+    """of the relaxation (rebar: where it starts; gumbel-softmax and straight-through of it)"""
+    scale: float | None = None
+    """of the control variate, where it starts (rebar, muprop)"""
+    epsilon: float | None = None
+    """of the perturbation (direct-argmax)"""
+    baseline: str | None = None
+    """none, constant or network (score-function, muprop, rebar)"""
+    hidden: int | None = None
+    """width of the two hidden layers of the control variate (relax)"""
+
+    def check(self) -> None:
+        """Raise UsageError unless every choice is one that exists and every number can work."""
+        if self.model not in MODELS:
+            raise unknown("model", self.model, list(MODELS))
+        if self.data not in DATASETS:
+            raise unknown("data set", self.data, list(DATASETS))
+        for name in ("steps", "batch_size", "num_seeds", "num_latents", "num_samples", "num_pairs"):
+            self._at_least(name, 1)
+        self._at_least("num_categories", 2)
+        self._at_least("hidden", 1)
+        self._at_least("seed", 0)
+        if not self.learning_rate > 0:
+            raise _bad("learning_rate", self.learning_rate, "a number above zero")
+        self.model_options()
+        self.estimator_options()
+
+    def _at_least(self, name: str, least: int) -> None:
+        given = getattr(self, name)
+        if given is not None and given < least:
+            raise _bad(name, given, f"a whole number of at least {least}")
+
+    def estimator_options(self) -> dict[str, Any]:
+        """All options of the estimator."""
+        given = {name: getattr(self, name) for name in _ESTIMATOR_OPTIONS}
+        return options_of(self.estimator, given)
+
+    def model_options(self) -> dict[str, Any]:
+        """The options of the model that were given."""
+        names = ("num_latents", "num_categories")
+        given = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        known = MODELS[self.model][1]
+        for name in given:
+            if name not in known:
+                flag = name.replace("_", "-")
+                raise UsageError(
+                    complain(
+                        f"model {self.model} has no option --{flag}",
+                        "its latents have no such thing",
+                        "drop it, or pass --model categorical",
+                    )
+                )
+        return given
+
+    def make_model(self, key: PRNGKeyArray, mean: Float[Array, "P"]) -> AbstractVAE:
+        """The model with its initial weights. The key is consumed."""
+        return MODELS[self.model][0](key, mean, **self.model_options())
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        out = dataclasses.asdict(self)
+        return out | {"data_dir": None if self.data_dir is None else str(self.data_dir)}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "TrainConfig":
+        """The config that `to_json` wrote."""
+        config = cls(**stored)
+        data_dir = None if config.data_dir is None else pathlib.Path(config.data_dir)
+        return dataclasses.replace(config, data_dir=data_dir)
+
+
+def _bad(name: str, given: Any, instead: str) -> UsageError:
+    flag = "--" + name.replace("_", "-")
+    return UsageError(complain(f"{flag} is {given}", "that cannot be trained", f"pass {instead}"))

@@ -1,0 +1,147 @@
+"""The pictures of a run: curves and samples."""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .checkpoint import TEMPORARY
+
+INK, GRID, PAPER = "#22223b", "#e6e6ee", "#ffffff"
+BLUE, ORANGE, GREEN = "#3d6fb6", "#e07a3f", "#3f8f6b"
+
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "figure.facecolor": PAPER,
+    "savefig.dpi": 160,
+}
+"""The look of every picture of the laboratory."""
+
+
+def figure(width: float, height: float) -> Figure:
+    """A figure outside pyplot's global list, in inches. Draw in it under `style()`."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def style() -> Any:
+    """A context in which everything drawn has the laboratory's look."""
+    return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
+
+
+def draw_curves(path: pathlib.Path, rows: list[dict[str, Any]], title: str) -> None:
+    """Train and test bound, and gradient variance, over steps.
+
+    Arguments:
+        path: of the PNG file.
+        rows: the metrics' rows. Several seeds give a thin line each and their mean.
+        title: above both panels.
+    """
+    with style():
+        canvas = figure(10, 4)
+        bound, variance = canvas.subplots(1, 2)
+        _curve(bound, rows, "train_elbo", BLUE, "training pictures")
+        _curve(bound, rows, "test_elbo", ORANGE, "test pictures")
+        _focus(bound, rows)
+        bound.set_title("Evidence lower bound")
+        bound.set_ylabel("nats a picture")
+        bound.legend(loc="lower right")
+        _curve(variance, rows, "gradient_variance", GREEN, "")
+        variance.set_yscale("log")
+        variance.set_title("Gradient variance")
+        variance.set_ylabel("sum over the encoder's parameters")
+        for axes in (bound, variance):
+            axes.set_xlabel("step")
+            axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+        canvas.suptitle(title, x=0.01, ha="left", color=INK)
+        _save(canvas, path)
+
+
+def _series(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, and values of shape (seeds, steps)."""
+    seeds = sorted({row["seed"] for row in rows})
+    steps = np.array(sorted({row["step"] for row in rows}))
+    values = {(row["seed"], row["step"]): row[name] for row in rows}
+    return steps, np.array([[values[seed, step] for step in steps] for seed in seeds])
+
+
+def _curve(axes: Axes, rows: list[dict[str, Any]], name: str, color: str, label: str) -> None:
+    steps, values = _series(rows, name)
+    if len(values) > 1:
+        axes.plot(steps, values.T, color=color, linewidth=0.7, alpha=0.35)
+    axes.plot(steps, values.mean(0), color=color, linewidth=2, label=label)
+    axes.margins(x=0.01)
+
+
+def _focus(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    """Leave the first steep rise below the picture, if there is more to see than it."""
+    values = np.array([row[name] for row in rows for name in ("train_elbo", "test_elbo")])
+    top, low = values.max(), np.quantile(values, 0.06)
+    if len(values) > 20 and top > low:
+        axes.set_ylim(low - 0.15 * (top - low), top + 0.08 * (top - low))
+
+
+def draw_samples(
+    path: pathlib.Path, blocks: Mapping[str, np.ndarray], shape: tuple[int, int], title: str
+) -> None:
+    """Blocks of pictures side by side.
+
+    Arguments:
+        path: of the PNG file.
+        blocks: pictures by title, each (n, P) in [0, 1].
+        shape: height and width of a picture.
+        title: above them all.
+    """
+    with style():
+        canvas = figure(3.2 * len(blocks), 3.9)
+        panels = canvas.subplots(1, len(blocks))
+        for axes, (name, pictures) in zip(panels, blocks.items(), strict=True):
+            axes.imshow(montage(pictures, shape), cmap="gray_r", vmin=0, vmax=1)
+            axes.set_title(name)
+            axes.set_axis_off()
+        canvas.suptitle(title, x=0.01, ha="left", color=INK)
+        _save(canvas, path)
+
+
+def montage(pictures: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Pictures in a square grid, with gray gaps a pixel or so wide.
+
+    Example:
+        >>> montage(np.zeros((4, 6)), (3, 2)).shape
+        (7, 5)
+    """
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    gap = max(1, shape[0] // 14)
+    height, width = shape[0] + gap, shape[1] + gap
+    grid = np.full((rows * height - gap, columns * width - gap), 0.25)
+    for i, picture in enumerate(np.asarray(pictures).reshape(-1, *shape)):
+        top, left = i // columns * height, i % columns * width
+        grid[top : top + shape[0], left : left + shape[1]] = picture
+    return grid
+
+
+def _save(canvas: Figure, path: pathlib.Path) -> None:
+    """Written beside and renamed, so that a picture is whole or absent."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    canvas.savefig(temporary, format="png")
+    temporary.replace(path)

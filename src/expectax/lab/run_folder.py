@@ -1,0 +1,145 @@
+"""The folder of one run: what lies where, and how it is kept consistent with the checkpoints."""
+
+import importlib.metadata
+import itertools
+import json
+import os
+import pathlib
+from typing import Any
+
+from .._errors import complain
+from .checkpoint import TEMPORARY, Checkpoints, write_atomically
+from .config import TrainConfig
+from .errors import UsageError
+
+RUNS = pathlib.Path("runs")
+"""Where runs lie that were given no folder."""
+
+
+class RunFolder:
+    """`config.json`, `metrics.jsonl`, `checkpoints/`, `results.json`, and the pictures.
+
+    Arguments:
+        path: the folder. It is made by `create`.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.results = path / "results.json"
+        self.curves = path / "curves.png"
+        self.samples = path / "samples.png"
+        self.checkpoint_folder = path / "checkpoints"
+
+    def create(self, config: TrainConfig) -> None:
+        """Make the folder and write the config, last: a folder with a config is a run.
+
+        The file holds every choice and the versions of what computed it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        versions = {name: importlib.metadata.version(name) for name in ("expectax", "jax", "optax")}
+        stored = {"config": config.to_json(), "versions": versions}
+        write_atomically(self.config, json.dumps(stored, indent=1) + "\n")
+
+    def stored_config(self) -> TrainConfig | None:
+        """The config of the run that is here, or None if none was begun.
+
+        Raises:
+            UsageError: there is a config that cannot be read.
+        """
+        if not self.config.exists():
+            return None
+        try:
+            return TrainConfig.from_json(json.loads(self.config.read_text())["config"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                complain(
+                    f"{self.config} cannot be read",
+                    f"{error}: it was altered, or is of another version",
+                    "train into another --run-dir",
+                )
+            ) from error
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows to the metrics; they are on disk when this returns."""
+        with open(self.metrics, "a") as file:
+            file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole rows of the metrics. A last line that was torn is left out."""
+        if not self.metrics.exists():
+            return []
+        found = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+        return found
+
+    def forget_after(self, step: int) -> None:
+        """Drop rows of steps that the resumed run is going to take again."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        if self.metrics.exists():
+            write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def checkpoints(self) -> Checkpoints:
+        """The run's checkpoints."""
+        return Checkpoints(self.checkpoint_folder)
+
+
+def fresh_folder(path: pathlib.Path | None, stem: str) -> pathlib.Path:
+    """A folder for a new run: `path`, or the first free `runs/<stem>-<n>`. It is not made yet.
+
+    Raises:
+        UsageError: `path` holds something already, or is no folder.
+    """
+    if path is None:
+        numbered = (RUNS / f"{stem}-{n}" for n in itertools.count(1))
+        return next(folder for folder in numbered if not folder.exists())
+    if path.exists() and not path.is_dir():
+        raise UsageError(
+            complain(f"--run-dir {path} is a file", "a run is a folder", "pass another --run-dir")
+        )
+    if path.is_dir() and any(path.iterdir()):
+        is_run = RunFolder(path).config.exists()
+        raise UsageError(
+            complain(
+                f"--run-dir {path} is not empty",
+                "nothing is ever overwritten",
+                ("pass --resume to go on with the run in it, or " if is_run else "pass ")
+                + "another --run-dir",
+            )
+        )
+    return path
+
+
+def unfinished_folder(path: pathlib.Path | None) -> pathlib.Path:
+    """A folder to resume in: one that holds a run, or nothing (killed before it began).
+
+    Raises:
+        UsageError: no folder was given, or it holds something that is no run.
+    """
+    if path is None:
+        raise UsageError(
+            complain(
+                "--resume was given without --run-dir", "it goes on with one run",
+                f"pass --run-dir {RUNS}/NAME",
+            )
+        )  # fmt: skip
+    if RunFolder(path).config.exists() or not path.exists():
+        return path
+    # a run that was killed while its config was being written leaves that and nothing else
+    unwritten = f"{TEMPORARY}{RunFolder(path).config.name}"
+    if path.is_dir() and all(p.name == unwritten for p in path.iterdir()):
+        return path
+    raise UsageError(
+        complain(
+            f"--run-dir {path} holds no run to resume",
+            "there is no config.json in it",
+            "pass the folder of a run, or drop --resume",
+        )
+    )

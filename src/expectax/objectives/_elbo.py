@@ -1,0 +1,74 @@
+"""The evidence lower bound."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from .._expect import expect
+from .._trees import add_axis
+from .._types import PRNGKey
+from ..distributions import joint
+from ..estimators import AbstractEstimator
+
+LogJoint = Callable[[Any], Float[Array, "*batch"]]
+"""From a draw z, shape batch + event, to log p(x, z), shape batch, in nats."""
+
+
+def neg_elbo(
+    key: PRNGKey, q: Any, log_joint: LogJoint, estimator: AbstractEstimator
+) -> Float[Array, "*batch"]:
+    """An estimate of −ELBO = E_q[log q(z) − log p(x, z)], in nats, to be minimised.
+
+    The cost contains q itself. Its own derivative, E_q[∂log q(z)] = 0, is left out: log q is
+    evaluated at stop_gradient(q), which changes no mean and saves the noise of that term. So
+    first derivatives are right and *second derivatives are not*, whatever the estimator; for those
+    write the cost out and pass it to `expect`. With `Pathwise` this is the "sticking the landing"
+    gradient.
+
+    Arguments:
+        key: consumed.
+        q: q(z | x), a NumPyro distribution or a pytree of them, with batch shape.
+        log_joint: log p(x, z) of a draw z, shape batch + event, to shape batch.
+        estimator: how the gradient is estimated. With a relaxing estimator the value is taken at
+            relaxed draws and is no bound: evaluate with `hard_elbo` or `importance_bound`.
+
+    Returns:
+        Shape batch. Under `jax.grad`, the gradient in everything that q and `log_joint` depend on.
+
+    Raises:
+        IncompatibleError: the estimator cannot serve q.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpyro.distributions as dist, expectax as ex
+        >>> q = dist.Bernoulli(logits=jnp.zeros(2)).to_event(1)
+        >>> uniform = lambda z: jnp.log(0.25) + 0 * z.sum(-1)
+        >>> abs(float(neg_elbo(jax.random.key(0), q, uniform, ex.DisARM()))) < 1e-6  # q is p
+        True
+
+    Reference: Kingma & Welling (2014), eq. 2; Roeder, Wu & Duvenaud (2017) for the term left out.
+    """
+    held = joint(jax.lax.stop_gradient(q))
+
+    def cost(z: Any) -> Array:
+        # the views' log q is linear in z, so it is defined at relaxed draws, and it has the
+        # derivative ½ at a logit of exactly 0
+        return held.log_prob(add_axis(z))[0] - log_joint(z)
+
+    return expect(key, q, cost, estimator)
+
+
+def elbo(
+    key: PRNGKey, q: Any, log_joint: LogJoint, estimator: AbstractEstimator
+) -> Float[Array, "*batch"]:
+    """An estimate of the ELBO, in nats, to be maximised: −`neg_elbo`, with its caveats.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpyro.distributions as dist, expectax as ex
+        >>> q = dist.Bernoulli(logits=jnp.zeros(2)).to_event(1)
+        >>> value = elbo(jax.random.key(0), q, lambda z: 0 * z.sum(-1), ex.Enumerate())
+        >>> print(f"{value:.4f}")  # the entropy, 2 log 2
+        1.3863
+    """
+    return -neg_elbo(key, q, log_joint, estimator)
