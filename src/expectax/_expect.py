@@ -10,6 +10,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, PyTree
 
 from ._errors import HigherOrderError, InvalidArgumentError, complain, describe
+from ._trees import vary, varying_axes
 from ._types import CostFn, PRNGKey
 from .distributions import Joint, joint, require
 from .estimators._base import AbstractEstimator, Cost
@@ -66,7 +67,7 @@ def expect(
     _check_estimator(estimator)
     views = joint(q)
     require(views, estimator.claims.needs, estimator)
-    cost, dtype = _close(f, views, has_aux)
+    cost, dtype = _close(key, f, views, has_aux)
     value, aux = _apply_rule(key, (views, cost, estimator))
     value = value.astype(dtype)
     return (value, aux) if has_aux else value
@@ -200,13 +201,14 @@ def _check_estimator(estimator: Any) -> None:
     )
 
 
-def _close(f: Any, views: Joint, has_aux: bool) -> tuple[Cost, jnp.dtype]:
+def _close(key: Any, f: Any, views: Joint, has_aux: bool) -> tuple[Cost, jnp.dtype]:
     """Trace f once, take what it captured as leaves, and check what it returns."""
     if not callable(f):
         raise InvalidArgumentError(
             complain(f"expect was given {describe(f)} as f", "f is called", "pass a function")
         )
-    example = views.example()
+    axes = varying_axes((key, views))
+    example = vary(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), views.example()), axes)
     closed = eqx.filter_closure_convert(f, example)
     out: Any = jax.eval_shape(closed, example)
     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
@@ -233,4 +235,4 @@ def _close(f: Any, views: Joint, has_aux: bool) -> tuple[Cost, jnp.dtype]:
             complain("f returned a complex cost", "costs are real", "return its real part")
         )
     floating = jnp.issubdtype(cost.dtype, jnp.inexact)
-    return Cost(closed, has_aux), cost.dtype if floating else jnp.result_type(float)
+    return Cost(closed, has_aux, axes), cost.dtype if floating else jnp.result_type(float)

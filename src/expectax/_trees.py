@@ -58,6 +58,26 @@ def concatenate(*trees: PyTree) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
 
 
+def varying_axes(tree: PyTree) -> frozenset[str]:
+    """The mesh axes over which any leaf varies inside `jax.shard_map`; none outside of it."""
+    axes: frozenset[str] = frozenset()
+    return axes.union(*(_axes(leaf) for leaf in jax.tree.leaves(tree)))
+
+
+def _axes(leaf: Any) -> frozenset[str]:
+    return jax.typeof(leaf).manual_axis_type.varying
+
+
+def vary(tree: PyTree, axes: frozenset[str]) -> PyTree:
+    """Mark every leaf as varying over these mesh axes, which only changes its type."""
+
+    def one(leaf):
+        missing = tuple(sorted(axes - _axes(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(one, tree)
+
+
 def size_of(tree: PyTree) -> int:
     """The number of elements of all leaves together."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

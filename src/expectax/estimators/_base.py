@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._errors import InvalidArgumentError, complain
 from .._numerics import working_dtype
-from .._trees import add_axis, dot, first
+from .._trees import add_axis, dot, first, vary
 from .._types import PRNGKey
 from ..distributions import Joint
 
@@ -78,14 +78,15 @@ class Cost(eqx.Module):
 
     function: Callable[..., Any]
     has_aux: bool = eqx.field(static=True)
+    axes: frozenset[str] = eqx.field(static=True)  # mesh axes over which draws vary (shard_map)
 
     def __call__(self, draws: PyTree) -> tuple[Float[Array, "S *batch"], PyTree]:
         """Costs at hard draws, and the auxiliary output; f's own parameters are live."""
-        return _over_draws(self.function, draws, self.has_aux)
+        return self._over_draws(self.function, draws)
 
     def frozen(self, draws: PyTree) -> Float[Array, "S *batch"]:
         """Costs at auxiliary points: differentiable in the draws, never in f's own parameters."""
-        return _over_draws(_freeze(self.function), draws, self.has_aux)[0]
+        return self._over_draws(_freeze(self.function), draws)[0]
 
     def at_outcomes(
         self, draw_of: Callable[[Int[Array, ""]], PyTree], num: int, size: int
@@ -98,21 +99,24 @@ class Cost(eqx.Module):
             size: the number of elements of one point, over the batch.
         """
         function = _freeze(self.function)
-        one = lambda index: _over_draws(function, add_axis(draw_of(index)), self.has_aux)[0][0]
+        one = lambda index: self._over_draws(function, add_axis(draw_of(index)))[0][0]
         return jax.lax.map(one, jnp.arange(num), batch_size=chunk_size(num, size))
+
+    def _over_draws(self, function: Callable[..., Any], draws: PyTree):
+        draws = vary(draws, self.axes)
+        num = jax.tree.leaves(draws)[0].shape[0]
+        # one draw is the common case: without vmap there is one axis less for the compiler to move
+        out = add_axis(function(first(draws))) if num == 1 else jax.vmap(function)(draws)
+        costs, aux = out if self.has_aux else (out, None)
+        # counts and truth values become the default float: float32 would lose digits under x64
+        floating = jnp.issubdtype(costs.dtype, jnp.inexact)
+        dtype = working_dtype(costs.dtype) if floating else jnp.result_type(float)
+        return costs.astype(dtype), jax.lax.stop_gradient(aux)
 
 
 def chunk_size(num: int, size: int, limit: int = 2**22) -> int:
     """How many points of `size` elements to evaluate at once: at most `limit` elements in all."""
     return max(1, min(num, limit // max(1, size)))
-
-
-def _over_draws(function: Callable[..., Any], draws: PyTree, has_aux: bool):
-    num = jax.tree.leaves(draws)[0].shape[0]
-    # one draw is the common case: without vmap there is one axis less for the compiler to move
-    out = add_axis(function(first(draws))) if num == 1 else jax.vmap(function)(draws)
-    costs, aux = out if has_aux else (out, None)
-    return costs.astype(working_dtype(costs.dtype)), jax.lax.stop_gradient(aux)
 
 
 def _freeze(function: PyTree) -> PyTree:

@@ -81,16 +81,11 @@ class Enumerate(AbstractEstimator):
             inside = (index < total).reshape((-1,) + (1,) * q.batch_ndim)
             return jnp.sum(jnp.where(inside, terms, 0), axis=0), aux
 
-        def step(sum_so_far, start):
-            # checkpoint: the backward pass makes a chunk's outcomes again and keeps none
-            part, aux = jax.checkpoint(add)(start + jnp.arange(chunk))
-            return sum_so_far + part, aux
-
-        starts = jnp.arange(0, total, chunk)
-        shape = jax.eval_shape(add, jnp.arange(chunk))[0]
-        value, aux = jax.lax.scan(step, jnp.zeros(shape.shape, shape.dtype), starts)
+        # checkpoint: the backward pass makes a chunk's outcomes again and keeps none
+        body = jax.checkpoint(lambda start: add(start + jnp.arange(chunk)))
+        parts, aux = jax.lax.map(body, jnp.arange(0, total, chunk))
         aux = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:]))[:total], aux)
-        return Estimate(value, aux=aux)
+        return Estimate(jnp.sum(parts, axis=0), aux=aux)
 
     def evaluations(self, q):
         return Evaluations(hard=q.num_outcomes)

@@ -47,7 +47,7 @@ class GumbelSoftmax(AbstractEstimator):
         cost="1 relaxed",
         order=1,
         source="Jang 2017; Maddison 2017",
-        exact_for="linear f, as temperature → 0",
+        exact_for="as temperature → 0",
     )
 
     def __check_init__(self):
