@@ -1,0 +1,245 @@
+"""Broken estimators, each with the healthy one it was made from and the check that catches it.
+
+A battery that passes a mutant proves nothing. Every mutant is a mistake that published code has
+contained; the tests run the battery on each and require that exactly the named checks fail.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from .._trees import add_axis, first, scale
+from ..estimators import (
+    NVIL,
+    REBAR,
+    AbstractEstimator,
+    Claims,
+    DisARM,
+    Estimate,
+    Evaluations,
+    LeaveOneOut,
+    MuProp,
+    ScoreFunction,
+    StraightThroughGumbelSoftmax,
+)
+from ..estimators._base import carry, score_value, second_moment
+from . import _catalog
+from ._problems import Problem
+
+
+class ScaledScore(AbstractEstimator):
+    """The score function times a factor: 1 is right; 0 is no gradient, −1 the wrong sign."""
+
+    factor: float = eqx.field(static=True)
+    claims: ClassVar[Claims] = dataclasses.replace(ScoreFunction.claims, order=1)
+
+    def estimate(self, key, q, f):
+        draws = q.sample(key, 1)
+        costs, aux = f(draws)
+        signal = self.factor * jax.lax.stop_gradient(costs[0])
+        gradient = scale(signal, first(q.score(draws)))
+        return Estimate(carry(costs[0], gradient, q.logits, q.batch_ndim), aux=aux)
+
+    def evaluations(self, q):
+        del q
+        return Evaluations(hard=1)
+
+
+class NoHalf(DisARM):
+    """DisARM without its ½."""
+
+    def estimate(self, key, q, f):
+        out = super().estimate(key, q, f)
+        held = jax.lax.stop_gradient(out.value)
+        costs_gradient = super().estimate(key, jax.lax.stop_gradient(q), f).value
+        # twice the derivative in q, once that in f's own parameters
+        return Estimate(2 * out.value - costs_gradient - (held - held), aux=out.aux)
+
+    def value(self, key, q, f):
+        out = super().estimate(key, q, f)
+        return out.value, out.aux
+
+
+class OwnSample(LeaveOneOut):
+    """Leave-one-out that leaves none out: the baseline holds the draw it is subtracted from."""
+
+    def estimate(self, key, q, f):
+        draws = q.sample(key, self.num_samples)
+        costs, aux = f(draws)
+        baseline = costs[:1] + jnp.mean(costs - costs[:1], axis=0)
+        return Estimate(score_value(costs, baseline, q.log_prob(draws)), aux=aux)
+
+
+class OtherBatchElements(LeaveOneOut):
+    """Leave-one-out along the batch: the other costs are those of other batch elements."""
+
+    def estimate(self, key, q, f):
+        draws = q.sample(key, self.num_samples)
+        costs, aux = f(draws)
+        others = (jnp.sum(costs, axis=-1, keepdims=True) - costs) / (costs.shape[-1] - 1)
+        return Estimate(score_value(costs, others, q.log_prob(draws)), aux=aux)
+
+
+class TwoOnly(LeaveOneOut):
+    """Leave-one-out that ignores `num_samples` and draws two."""
+
+    def estimate(self, key, q, f):
+        return LeaveOneOut(2).estimate(key, q, f)
+
+
+class HalfConditional(REBAR):
+    """REBAR without the derivative of the conditional noise: c(z̃) is held where c(z) moves."""
+
+    def estimate(self, key, q, f):
+        perturbed = q.perturb(key)
+        draw = q.harden(perturbed)
+        costs, aux = f(add_axis(draw))
+
+        def relaxed_cost(z):
+            relaxed = f.frozen(add_axis(jax.lax.stop_gradient(q).relax(z, self.temperature)))[0]
+            return jnp.sum(relaxed), relaxed
+
+        (_, relaxed), slope = jax.value_and_grad(relaxed_cost, has_aux=True)(perturbed)
+        signal = jax.lax.stop_gradient(costs[0]) - relaxed
+        gradient = jax.tree.map(jnp.add, scale(signal, q.score(draw)), slope)
+        value = carry(costs[0], gradient, q.logits, q.batch_ndim)
+        return Estimate(value, second_moment(gradient, q.batch_ndim), aux)
+
+
+class Maximising(REBAR):
+    """REBAR whose own leaves receive the negative gradient: what it learns makes it worse."""
+
+    def estimate(self, key, q, f):
+        out = super().estimate(key, q, f)
+        return Estimate(out.value, -out.control, out.aux)
+
+
+class LeakingBaseline(NVIL):
+    """NVIL that does not stop the cost in the baseline's squared error: f learns to be c."""
+
+    def estimate(self, key, q, f):
+        out = super().estimate(key, q, f)
+        costs, _ = f(q.sample(key, 1))
+        return Estimate(out.value, (costs[0] - self.baseline - self.constant) ** 2, out.aux)
+
+    def evaluations(self, q):
+        del q
+        return Evaluations(hard=2)
+
+
+class SameKey(ScoreFunction):
+    """The score function whose several draws all come from one key: one draw, many times."""
+
+    def estimate(self, key, q, f):
+        again = [q.sample(key, 1) for _ in range(self.num_samples)]
+        draws = jax.tree.map(lambda *x: jnp.concatenate(x), *again)
+        costs, aux = f(draws)
+        return Estimate(score_value(costs, jnp.zeros(()), q.log_prob(draws)), aux=aux)
+
+
+class TiedScore(ScoreFunction):
+    """The score of bits by NumPyro's log-probability, whose derivative at logit 0 is 0 or 1."""
+
+    def estimate(self, key, q, f):
+        draws = q.sample(key, 1)
+        costs, aux = f(draws)
+        log_q = jnp.sum(dist.Bernoulli(logits=q.logits).log_prob(draws), axis=-1)
+        return Estimate(score_value(costs, jnp.zeros(()), log_q), aux=aux)
+
+
+class UnmaskedScore(ScoreFunction):
+    """The score of categories by log p·b: 0·(−inf) at a masked category."""
+
+    def estimate(self, key, q, f):
+        draws = q.sample(key, 1)
+        costs, aux = f(draws)
+        logits = jnp.where(q.logits < -5e3, -jnp.inf, q.logits)
+        terms = draws * jax.nn.log_softmax(logits, axis=-1)
+        log_q = jnp.sum(terms, axis=(-2, -1))
+        return Estimate(score_value(costs, jnp.zeros(()), log_q), aux=aux)
+
+
+class Overclaiming(StraightThroughGumbelSoftmax):
+    """A biased estimator that says it is not."""
+
+    claims: ClassVar[Claims] = dataclasses.replace(
+        StraightThroughGumbelSoftmax.claims, unbiased=True
+    )
+
+
+class Modest(DisARM):
+    """An unbiased estimator that says it is biased."""
+
+    claims: ClassVar[Claims] = dataclasses.replace(DisARM.claims, unbiased=False)
+
+
+class SecondOrder(DisARM):
+    """An estimator right to first order that lets itself be differentiated twice."""
+
+    claims: ClassVar[Claims] = dataclasses.replace(DisARM.claims, order=math.inf)
+
+
+class BlackBox(MuProp):
+    """An estimator that uses f's slope and says that f need not have one."""
+
+    claims: ClassVar[Claims] = dataclasses.replace(MuProp.claims, differentiable=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """A broken estimator.
+
+    Attributes:
+        name: what is broken.
+        broken: the broken estimator.
+        healthy: the one it was made from.
+        killed_by: the check that must fail.
+        also: the other checks that see the same mistake.
+        problem: where.
+    """
+
+    name: str
+    broken: AbstractEstimator
+    healthy: AbstractEstimator
+    killed_by: str
+    also: frozenset[str] = frozenset()
+    problem: Callable[[], Problem] = _catalog.bits
+
+
+def mutants() -> list[Mutant]:
+    """Every mutant; made anew, so that their leaves have the session's precision."""
+    mutant: Any = functools.partial(Mutant, also=frozenset({"finite_draws"}))
+    claim = functools.partial(Mutant, also=frozenset())
+    right = ScaledScore(1.0)
+    return [
+        mutant("zero gradient", ScaledScore(0.0), right, "gradient_mean"),
+        mutant("flipped sign", ScaledScore(-1.0), right, "gradient_mean"),
+        mutant("5 % shrink", ScaledScore(0.95), right, "gradient_mean"),
+        mutant("missing ½", NoHalf(), DisARM(), "gradient_mean"),
+        mutant("own sample in the baseline", OwnSample(2), LeaveOneOut(2), "gradient_mean"),
+        mutant("dropped conditional noise", HalfConditional(), REBAR(), "gradient_mean"),
+        mutant("score with ties at zero", TiedScore(), ScoreFunction(), "gradient_mean"),
+        mutant("stop-gradient removed", LeakingBaseline(0.3), NVIL(0.3), "cost_parameters"),
+        claim("reused key", SameKey(2), ScoreFunction(2), "key_reuse"),
+        Mutant(
+            "wrong axis",
+            OtherBatchElements(2),
+            LeaveOneOut(2),
+            "batch_elements",
+            frozenset({"constant_cost"}),
+        ),
+        claim("num_samples ignored", TwoOnly(4), LeaveOneOut(4), "evaluations"),
+        claim("what is learned is maximised", Maximising(), REBAR(), "control_gradient"),
+        claim("masked category not a number", UnmaskedScore(), ScoreFunction(), "masked_category"),
+        claim("bias not claimed", Overclaiming(0.5), StraightThroughGumbelSoftmax(0.5), "gradient_mean"),  # noqa: E501
+        claim("bias claimed and absent", Modest(), DisARM(), "gradient_mean"),
+        claim("silent second order", SecondOrder(), DisARM(), "derivative_order"),
+        claim("slope used and not claimed", BlackBox(), MuProp(), "differentiability"),
+    ]

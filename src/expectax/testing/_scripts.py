@@ -1,0 +1,190 @@
+"""Estimators without Monte Carlo: their draws, or their noise, written out and summed.
+
+Where all the randomness of an estimator is a finite draw, its mean is a finite sum over joint
+draws. Where it is the uniform noise behind bits, its mean is an integral over a square, smooth on
+pieces that are known: a quadrature with many digits. Either way the estimator runs through the
+operator's own rule, on a `Joint` whose `sample` (or `noise`) returns what the script says.
+
+The gradient of an estimate is linear in the incoming cotangent. So a script's probabilities enter
+as cotangents, and one gradient of one weighted sum is the exact mean, for every parameter at once.
+"""
+
+import itertools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from .._expect import _apply_rule, _close
+from ..distributions import Joint, joint
+from ..estimators import AbstractEstimator
+from ._problems import Params, Problem
+
+
+class Unscripted(Exception):
+    """An estimator asked for randomness that its script does not hold."""
+
+
+class ScriptedJoint(Joint):
+    """A `Joint` that returns given draws, or given noise, and refuses any other randomness."""
+
+    draws: PyTree = None
+    given_noise: PyTree = None
+
+    def _refuse(self, what: str) -> Any:
+        raise Unscripted(f"the estimator asked for {what}")
+
+    def sample(self, key: Any, num: int) -> PyTree:
+        del key
+        given = self._refuse("draws") if self.draws is None else self.draws
+        return given if _length(given) == num else self._refuse(f"{num} draws")
+
+    def noise(self, key: Any, num: int) -> PyTree:
+        del key
+        given = self._refuse("noise") if self.given_noise is None else self.given_noise
+        return given if _length(given) == num else self._refuse(f"noise for {num} draws")
+
+    def perturb(self, key: Any) -> PyTree:
+        add = lambda theta, e: (jax.lax.stop_gradient(theta) + e)[0]
+        return jax.tree.map(add, self.logits, self.noise(key, 1))
+
+    def rsample(self, key: Any, num: int) -> PyTree:
+        del key
+        return self._refuse(f"{num} reparameterized draws")
+
+
+class RecordingJoint(Joint):
+    """A `Joint` that notes what randomness it is asked for."""
+
+    asked: list = eqx.field(static=True, default_factory=list)
+
+    def sample(self, key: Any, num: int) -> PyTree:
+        self.asked.append(("draws", num))
+        return super().sample(key, num)
+
+    def noise(self, key: Any, num: int) -> PyTree:
+        self.asked.append(("noise", num))
+        return super().noise(key, num)
+
+    def perturb(self, key: Any) -> PyTree:
+        self.asked.append(("noise", 1))
+        return super().perturb(key)
+
+    def rsample(self, key: Any, num: int) -> PyTree:
+        self.asked.append(("reparameterized draws", num))
+        return super().rsample(key, num)
+
+
+def randomness(problem: Problem, params: Params, estimator: AbstractEstimator) -> tuple[str, int]:
+    """What an estimator is random by: ("draws", S), ("noise", S), or ("nothing", 0).
+
+    An estimator that draws more than once has ("several kinds", the number of them).
+    """
+    views = joint(problem.make_q(params["q"]))
+    recording = RecordingJoint(views.sites, views.structure, views.batch_shape, views.names)
+    cost, _ = _close(lambda draw: problem.cost(params["f"], draw), views, False)
+    jax.eval_shape(lambda: estimator.estimate(jax.random.key(0), recording, cost).value)
+    if not recording.asked:
+        return "nothing", 0
+    if len(recording.asked) > 1:
+        return "several kinds", len(recording.asked)
+    return recording.asked[0]
+
+
+class Script(eqx.Module):
+    """Given randomness, with a leading axis of scenes, and the probability of each.
+
+    Attributes:
+        draws: shape (scenes, S) + batch + event, or None.
+        noise: the same for the noise, or None.
+        probability: shape (scenes,) + batch; it sums to one for each batch element.
+    """
+
+    draws: PyTree
+    noise: PyTree
+    probability: Float[Array, "scenes *batch"]
+
+
+def play(
+    scene: Script, problem: Problem, params: Params, estimator: AbstractEstimator
+) -> Float[Array, "*batch"]:
+    """The estimate with one scene's randomness, differentiable like `expect`."""
+    views = joint(problem.make_q(params["q"]))
+    fields = (views.sites, views.structure, views.batch_shape, views.names)
+    scripted = ScriptedJoint(*fields, scene.draws, scene.noise)
+    cost, _ = _close(lambda draw: problem.cost(params["f"], draw), views, False)
+    return _apply_rule(jax.random.key(0), (scripted, cost, estimator))[0]
+
+
+def expected_value(
+    script: Script, problem: Problem, params: Params, estimator: AbstractEstimator
+) -> Float[Array, "*batch"]:
+    """The exact mean of the estimate; its derivatives are the exact means of the derivatives."""
+    probability = jax.lax.stop_gradient(script.probability)
+    values = jax.vmap(lambda scene: play(scene, problem, params, estimator))(script)
+    return jnp.sum(probability * values, axis=0)
+
+
+def script_of_draws(problem: Problem, num_samples: int) -> Script:
+    """Every way in which `num_samples` independent draws can fall, with its probability."""
+    chances = np.asarray(problem.probabilities(problem.params["q"]))  # type: ignore[misc]
+    # the same outcome has different probabilities in different batch elements
+    which = np.array(list(itertools.product(range(len(chances)), repeat=num_samples)), dtype=int)
+    draws = jax.tree.map(lambda outcome: jnp.asarray(outcome[which]), problem.outcomes)
+    return Script(draws, None, jnp.asarray(np.prod(chances[which], axis=1)))
+
+
+def script_of_noise(problem: Problem, num_samples: int, nodes: int) -> Script:
+    """Quadrature over the uniform noise u of bits, logit(u) being what the estimator is given.
+
+    The interval is cut where a bit or its antithetic twin jumps, u = p and u = 1 − p. On each of
+    the three pieces the rule is double-exponential, which crowds towards the ends, where the
+    relaxed costs of rare bits bend.
+
+    Arguments:
+        problem: of bits with logits, a single site with one event axis at most.
+        num_samples: draws, each with its own noise.
+        nodes: of the rule, per piece.
+    """
+    logits = np.asarray(problem.params["q"])
+    batch_ndim = len(problem.batch_shape)
+    noise, mass = _logistic_rule(logits, nodes)  # (3 nodes,) + batch + event
+    event = logits.shape[batch_ndim:]
+    variables = list(np.ndindex(*event))
+    scenes = itertools.product(range(len(noise)), repeat=num_samples * len(variables))
+    which = np.array(list(scenes)).reshape((-1, num_samples, *event))
+    given = np.empty((*which.shape[:2], *logits.shape))
+    probability = np.ones((len(which), *problem.batch_shape))
+    for v in variables:
+        picked = which[(..., *v)]  # (scenes, S)
+        at = (slice(None),) * batch_ndim + v
+        given[(slice(None), slice(None), *at)] = noise[(picked, *at)]
+        probability *= np.prod(mass[(picked, *at)], axis=1)
+    return Script(None, jnp.asarray(given), jnp.asarray(probability))
+
+
+def _logistic_rule(logits: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes logit(u) and masses du of the rule, leading axis 3·nodes, for each variable."""
+    t = np.linspace(-3.2, 3.2, nodes) if nodes > 1 else np.zeros(1)
+    bend = np.pi / 2 * np.sinh(t)
+    below, above = 1 / (1 + np.exp(-2 * bend)), 1 / (1 + np.exp(2 * bend))  # x and 1 − x, exactly
+    weight = np.cosh(t) / np.cosh(bend) ** 2
+    weight = weight / weight.sum()
+    p = np.minimum(1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(logits)))
+    cuts = [(np.zeros_like(p), p), (p, 1 - p), (1 - p, np.ones_like(p))]
+    noise, mass = [], []
+    for i, (start, stop) in enumerate(cuts):
+        width = stop - start if i == 1 else p
+        for x, rest, w in zip(below, above, weight, strict=True):
+            u = start + width * x
+            rest_of_one = (width * rest) if i == 2 else (1 - stop) + width * rest
+            noise.append(np.log(u) - np.log(rest_of_one))
+            mass.append(width * w)
+    return np.stack(noise), np.stack(mass)
+
+
+def _length(tree: PyTree) -> int:
+    return jax.tree.leaves(tree)[0].shape[0]
