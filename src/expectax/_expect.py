@@ -1,5 +1,6 @@
 """The operator: E_q[f], with a derivative. The only custom derivative rule of the library."""
 
+import contextlib
 from typing import Any
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, PyTree
+from numpyro.distributions.distribution import validation_enabled
 
 from ._errors import HigherOrderError, InvalidArgumentError, complain, describe
 from ._trees import vary, varying_axes
@@ -67,7 +69,8 @@ def expect(
     _check_estimator(estimator)
     views = joint(q)
     require(views, estimator.claims.needs, estimator)
-    cost, dtype = _close(key, f, views, has_aux)
+    between = estimator.claims.differentiable and estimator.evaluations(views).auxiliary > 0
+    cost, dtype = _close(key, f, views, has_aux, between)
     value, aux = _apply_rule(key, (views, cost, estimator))
     value = value.astype(dtype)
     return (value, aux) if has_aux else value
@@ -201,15 +204,20 @@ def _check_estimator(estimator: Any) -> None:
     )
 
 
-def _close(key: Any, f: Any, views: Joint, has_aux: bool) -> tuple[Cost, jnp.dtype]:
-    """Trace f once, take what it captured as leaves, and check what it returns."""
+def _close(key: Any, f: Any, views: Joint, has_aux: bool, between: bool) -> tuple[Cost, jnp.dtype]:
+    """Trace f once, take what it captured as leaves, and check what it returns.
+
+    `between`: f will be evaluated between hard draws, where NumPyro's check of the support would
+    turn a log-probability such as `q.log_prob(b)`, which is linear in b, into −inf.
+    """
     if not callable(f):
         raise InvalidArgumentError(
             complain(f"expect was given {describe(f)} as f", "f is called", "pass a function")
         )
     axes = varying_axes((key, views))
     example = vary(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), views.example()), axes)
-    closed = eqx.filter_closure_convert(f, example)
+    with validation_enabled(False) if between else contextlib.nullcontext():
+        closed = eqx.filter_closure_convert(f, example)
     out: Any = jax.eval_shape(closed, example)
     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
         raise InvalidArgumentError(
