@@ -1,0 +1,12 @@
+"""Published experiments, run again: *published | ours ± s.e. | verdict*.
+
+To add one: a module with an `Experiment`, and a line here.
+"""
+
+from . import gaussian_mean, one_bit
+from ._base import Experiment as Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for experiment in (one_bit.EXPERIMENT, gaussian_mean.EXPERIMENT)
+}
+"""By name, as `expectax reproduce` reads them."""
