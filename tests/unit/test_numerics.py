@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import special
 
-from expectax._numerics import FLOOR, finite_logits, softplus, working_dtype
+from expectax._numerics import (
+    FLOOR,
+    finite_logits,
+    log_odds,
+    log_probability,
+    softplus,
+    working_dtype,
+)
 
 POINTS = np.array([-1e4, -90.0, -20.0, -1.5, -1e-3, -0.0, 0.0, 1e-3, 0.7, 15.0, 88.0, 1e4])
 
@@ -43,6 +50,21 @@ def test_infinite_logits_become_finite_and_receive_no_gradient():
     np.testing.assert_array_equal(finite_logits(x), [-FLOOR, -3.0, 0.0, 2.0, FLOOR])
     gradient = jax.grad(lambda x: jnp.sum(finite_logits(x) ** 2))(x)
     np.testing.assert_array_equal(gradient, [0.0, -6.0, 0.0, 4.0, 0.0])
+
+
+def test_certain_probabilities_have_infinite_logits_and_no_gradient():
+    p = jnp.array([0.0, 1e-6, 0.3, 0.5, 1.0])
+    inside = np.asarray(p)[1:-1].astype(float)
+    np.testing.assert_array_equal(log_odds(p)[jnp.array([0, 4])], [-np.inf, np.inf])
+    np.testing.assert_allclose(log_odds(p)[1:-1], special.logit(inside), rtol=1e-6, atol=1e-7)
+    slope = jax.vmap(jax.grad(log_odds))(p)
+    np.testing.assert_array_equal(slope[jnp.array([0, 4])], [0.0, 0.0])
+    np.testing.assert_allclose(slope[1:-1], 1 / (inside * (1 - inside)), rtol=1e-6)
+
+    np.testing.assert_array_equal(log_probability(p)[jnp.array([0, 4])], [-np.inf, 0.0])
+    np.testing.assert_allclose(log_probability(p)[1:-1], np.log(inside), rtol=1e-6)
+    slope = jax.vmap(jax.grad(log_probability))(p)
+    np.testing.assert_allclose(slope, [0.0, *(1 / inside), 1.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
