@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 import expectax as ex
-from expectax.diagnostics import _moments, _unbiased
+from expectax.diagnostics import _compare, _moments, _unbiased
 from expectax.diagnostics._table import aligned, markdown
 
 PARAMS = {"logits": jnp.array([0.0, 0.8, -1.2]), "target": jnp.array([0.2, 0.35, 0.6])}
@@ -417,37 +417,43 @@ def test_the_comparison_draws_itself(comparison, tmp_path, monkeypatch):
     assert not (tmp_path / "no.png").exists()
 
 
-def test_trees_lists_and_parameters_that_are_plain_numbers():
+def test_trees_names_and_parameters_that_are_plain_numbers():
     q = {
         "n": dist.Categorical(logits=jnp.array([[0.0, 0.5], [1.0, 0.0]])),
         "c": ex.OneHotCategorical(probs=jnp.array([[0.2, 0.8], [0.5, 0.5]])),
     }
     weights = jnp.array([1.0, -2.0])
     cost = lambda z: (1 + z["n"]) * (z["c"] @ weights)
-    listed = [ex.LeaveOneOut(2), ex.LeaveOneOut(3), ex.Enumerate(), ex.LeaveOneOut(3)]
-    result = ex.compare(jax.random.key(8), q, cost, listed, num_draws=2000, num_runs=2)
-    assert [row.name for row in result.rows] == [
-        "LeaveOneOut(num_samples=2)",
-        "LeaveOneOut(num_samples=3) #1",
-        "Enumerate",
-        "LeaveOneOut(num_samples=3) #2",
-    ]
+    result = ex.compare(jax.random.key(8), q, cost, [ex.LeaveOneOut(2)], num_draws=2000, num_runs=2)
     assert result.num_outcomes == 4
-    assert all(row.max_z < 4.5 for row in result.rows)
+    assert result.rows[0].name == "LeaveOneOut"
+    assert result.rows[0].max_z < 4.5
+    assert result.rows[0].bias < 0.2 * result.gradient_norm
 
     few = ex.compare(
         jax.random.PRNGKey(0),
         dist.Normal(0.5, 1.0),
         lambda x: x**2,
-        [ex.Pathwise(num_samples=3), ex.Enumerate()],
+        {3: ex.Pathwise(num_samples=3), "all": ex.Enumerate()},
         num_draws=200,
         num_runs=2,
     )
+    assert [row.name for row in few.rows] == ["3", "all"]
     assert few.num_outcomes is None
     assert few.rows[0].bias is None
     assert few.rows[0].hard_evaluations == 3
     assert few.rows[1].reason
     assert "no exact gradient" in few.caption
+
+
+def test_estimators_in_a_list_are_told_apart():
+    listed = [ex.LeaveOneOut(2), ex.LeaveOneOut(3), ex.DisARM(), ex.LeaveOneOut(3)]
+    assert list(_compare._named(listed)) == [
+        "LeaveOneOut(num_samples=2)",
+        "LeaveOneOut(num_samples=3) #1",
+        "DisARM",
+        "LeaveOneOut(num_samples=3) #2",
+    ]
 
 
 def test_integer_parameters_stay_known_to_the_program():
