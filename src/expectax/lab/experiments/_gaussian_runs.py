@@ -14,12 +14,13 @@ noise. Where the variance is α + βμ², E[μ²] ← (ρ² + a²r²β) E[μ²] 
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from ... import estimators as ex
 from ..._expect import expect
@@ -92,9 +93,9 @@ def cost(
     return expect(key, q, lambda z: z**2, estimator)
 
 
-def mean_of(theta: float | np.ndarray) -> np.ndarray:
-    """μ = aθ + b."""
-    return SLOPE * np.asarray(theta) + OFFSET
+def mean_of(theta: Any) -> Any:
+    """μ = aθ + b, for a number or an array."""
+    return SLOPE * theta + OFFSET
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ def measure(contender: Contender, settings: Settings) -> Measured:
     draws, walks = jax.random.split(jax.random.key(settings.seed))
     gradient = lambda theta, key: jax.grad(cost)(theta, contender.estimator, key)
 
-    def descend(keys: PRNGKeyArray):
+    def descend(keys: Key[Array, "N"]):
         def step(theta: Array, key: PRNGKeyArray):
             after = theta - settings.rate * gradient(theta, key)
             return after, after

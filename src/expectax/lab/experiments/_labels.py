@@ -15,6 +15,8 @@ def label_ends(axes: Axes, gap: float = 0.062) -> None:
         gap: the least distance of two names, as a fraction of the height.
     """
     lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    if not lines:
+        return
     ends = [_last_point(line) for line in lines]
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = np.clip([to_axes.transform(end)[1] for end in ends], 0.0, 1.0)

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from ... import estimators as ex
 from ..._expect import expect
 from ._one_bit_contenders import TARGETS, Contender
+
+Keys = Key[Array, "..."]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _descend(contender: Contender) -> Callable[..., tuple[Array, PyTree]]:
     and to snapshots of all that learns, leading axes t, run, block."""
     optimizer = contender.optimizer()
 
-    def run(start: PRNGKeyArray, steps: PRNGKeyArray, target: Float[Array, ""]):
+    def run(start: PRNGKeyArray, steps: Keys, target: Float[Array, ""]):
         learned: Any = (jnp.zeros(()), contender.build(start, target))
 
         def step(state: PyTree, key: PRNGKeyArray):
@@ -101,10 +103,10 @@ def _descend(contender: Contender) -> Callable[..., tuple[Array, PyTree]]:
             updates, memory = optimizer.update(gradient, memory, (logit, estimator))
             return (optax.apply_updates((logit, estimator), updates), memory), None
 
-        def record(state: PyTree, keys: PRNGKeyArray):
+        def record(state: PyTree, keys: Keys):
             return jax.lax.scan(step, state, keys)[0], state[0][0]
 
-        def block(state: PyTree, keys: PRNGKeyArray):
+        def block(state: PyTree, keys: Keys):
             after, logits = jax.lax.scan(record, state, keys)
             return after, (logits, state[0])
 
@@ -118,17 +120,15 @@ def _descend(contender: Contender) -> Callable[..., tuple[Array, PyTree]]:
 
 
 @jax.jit
-def _variances(
-    draws: PRNGKeyArray, snapshots: PyTree, targets: Float[Array, "T"]
-) -> Float[Array, "T M B"]:
+def _variances(draws: Keys, snapshots: PyTree, targets: Float[Array, "T"]) -> Float[Array, "T M B"]:
     """The variance of the logit's gradient over redrawn noise, everything that learns held."""
 
-    def one(keys: PRNGKeyArray, snapshot: PyTree, target: Float[Array, ""]):
+    def one(keys: Keys, snapshot: PyTree, target: Float[Array, ""]):
         logit, estimator = snapshot
         gradients = jax.vmap(lambda key: jax.grad(cost)(logit, estimator, target, key))(keys)
         return jnp.var(gradients, ddof=1)
 
-    def run(draws: PRNGKeyArray, snapshots: PyTree, target: Float[Array, ""]):
+    def run(draws: Keys, snapshots: PyTree, target: Float[Array, ""]):
         return jax.lax.map(lambda block: one(block[0], block[1], target), (draws, snapshots))
 
     return jax.vmap(jax.vmap(run, (0, 0, None)), (None, 0, 0))(draws, snapshots, targets)

@@ -99,7 +99,7 @@ def _judge_loss(
     simulated = SIMULATED.get(name, {}).get(mirrored(target))
     if simulated is not None:
         exact = name == "Enumerate"
-        published = Published(simulated[index], math.inf if exact else SIMULATED_RUNS)
+        published = Published(simulated[index], math.inf if exact else float(SIMULATED_RUNS))
         return published.text, agrees(loss, published, above)
     if last and name in theory.RESTS:
         p = theory.resting_place(name, target)

@@ -72,18 +72,19 @@ def agrees(values: Float[np.ndarray, "N"], published: Published, scale: float) -
     Arguments:
         values: one figure for each run.
         published: the published mean.
-        scale: what the figure varies over, for the power: a figure with a standard error above
+        scale: what the figure varies over, for the power: agreement with a standard error above
             `POWER` of it proves nothing.
     """
     mean, ours = mean_and_error(values)
     theirs = ours * math.sqrt(len(values) / published.num_runs)
     error = math.hypot(ours, theirs)
     excess = max(0.0, abs(mean - published.value) - published.half_unit)
+    off = f" ({excess / error:.1f} s.e.)" if error else ""
+    if excess > Z * error:
+        return Verdict(False, f"DISAGREES{off}")
     if ours > POWER * abs(scale):
-        return Verdict(False, f"underpowered: s.e. is {ours / abs(scale):.0%} of the scale")
-    if excess <= Z * error:
-        return Verdict(True, f"agrees ({excess / error:.1f} s.e.)" if error else "agrees")
-    return Verdict(False, f"DISAGREES ({excess / error:.1f} s.e.)" if error else "DISAGREES")
+        return Verdict(False, f"underpowered: s.e. is {ours / abs(scale):.1%} of the scale")
+    return Verdict(True, f"agrees{off}")
 
 
 def typical(values: Float[np.ndarray, "N"], low: float, high: float | None = None) -> Verdict:
