@@ -7,6 +7,7 @@ gradient goes through `logaddexp`.
 """
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 FLOOR = 1e4
@@ -48,6 +49,6 @@ def log_odds(p: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(inside, jnp.log(safe) - jnp.log1p(-safe), jnp.where(p > 0, jnp.inf, -jnp.inf))
 
 
-def working_dtype(dtype: jnp.dtype) -> jnp.dtype:
+def working_dtype(dtype: DTypeLike) -> jnp.dtype:
     """The type to compute in: bfloat16 and float16 logits are widened to float32."""
     return jnp.promote_types(dtype, jnp.float32)

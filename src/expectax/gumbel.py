@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ._numerics import finite_logits, softplus, working_dtype
@@ -19,7 +20,7 @@ from ._types import PRNGKey
 
 
 def open_uniform(
-    key: PRNGKey, shape: Sequence[int] = (), dtype: jnp.dtype = jnp.float32
+    key: PRNGKey, shape: Sequence[int] = (), dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "..."]:
     """Uniform draws from the *open* interval (0, 1), symmetric about ½.
 
@@ -42,7 +43,7 @@ def open_uniform(
 
 
 def gumbel(
-    key: PRNGKey, shape: Sequence[int] = (), dtype: jnp.dtype = jnp.float32
+    key: PRNGKey, shape: Sequence[int] = (), dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "..."]:
     """Standard Gumbel draws, γ = −log(−log u), with u in the open interval.
 
@@ -57,7 +58,7 @@ def gumbel(
 
 
 def logistic(
-    key: PRNGKey, shape: Sequence[int] = (), dtype: jnp.dtype = jnp.float32
+    key: PRNGKey, shape: Sequence[int] = (), dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "..."]:
     """Standard logistic draws, L = log u − log(1 − u): the difference of two Gumbels.
 

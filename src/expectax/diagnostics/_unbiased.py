@@ -127,7 +127,7 @@ def judge(
         if truth.size:
             unit = scale or float(np.max(np.abs(truth))) or whole
             rounding = _ROUNDING * float(np.finfo(mean.dtype).eps) * unit
-            error = np.hypot(own_error, other_error)
+            error = np.asarray(np.hypot(own_error, other_error))
             mean64 = np.asarray(mean, np.float64)
             name = jax.tree_util.keystr(path) or "params"
             reports.append(_judge_leaf(name, mean64, truth, error, rounding, unit, limit, power))
