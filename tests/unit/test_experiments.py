@@ -257,7 +257,7 @@ def test_the_table_names_what_was_not_reproduced():
     text = out.export_text()
     assert "1 of 2 published or derived figures reproduced" in text
     assert "Not: bad, loss (t = 1)" in text
-    assert "0.600 ± 1e-03" in text
+    assert "0.6000 ± 1.0e-03" in text
 
 
 def test_results_are_json_without_nan_and_markdown(tmp_path):
@@ -268,7 +268,7 @@ def test_results_are_json_without_nan_and_markdown(tmp_path):
     assert results["rows"][2]["ours"] is None
     assert results["settings"]["rate"] == gaussian.Settings().rate
     assert json.loads((tmp_path / "curves.json").read_text()) == {"x": {"y": [1.0, None]}}
-    assert "| bad | 1 + 0 | loss | 0.5 | 0.600 ± 1e-03 | DISAGREES |" in (
+    assert "| bad | 1 + 0 | loss | 0.5 | 0.6000 ± 1.0e-03 | DISAGREES |" in (
         tmp_path / "table.md"
     ).read_text(encoding="utf-8")
 

@@ -79,18 +79,18 @@ class Row:
 
 
 def with_error(value: float, error: float) -> str:
-    """`value ± error`, with one digit of the error.
+    """`value ± error`, with two digits of the error.
 
     Example:
         >>> with_error(0.20254741, 6.2e-7), with_error(-1.5, math.nan), with_error(0.25, 0.0)
-        ('0.2025474 ± 6e-07', '-1.5', '0.25 ± 0')
+        ('0.20254741 ± 6.2e-07', '-1.5', '0.25 ± 0')
     """
     if not math.isfinite(error):
         return f"{value:.6g}"
     if error == 0:
         return f"{value:.7g} ± 0"
-    digits = max(0, -math.floor(math.log10(error)))
-    return f"{value:.{digits}f} ± {error:.0e}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} ± {error:.1e}"
 
 
 def fresh_directory(path: pathlib.Path) -> pathlib.Path:
