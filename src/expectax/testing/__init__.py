@@ -32,8 +32,10 @@ from ._gates import (
     Moments as Moments,
     check_biased as check_biased,
     check_mean as check_mean,
+    gather as gather,
     merge as merge,
     moments_of as moments_of,
+    no_draws as no_draws,
     stream as stream,
 )
 from ._mutants import Mutant as Mutant, mutants as mutants

@@ -91,7 +91,8 @@ def two_layers_of_bits() -> Layers:
 
     def reference(params: Params) -> np.ndarray:
         f, total = params["f"], np.zeros(3)
-        chance = lambda logits, z: np.prod([1 / (1 + np.exp(t - 2 * t * b)) for t, b in zip(logits, z, strict=True)])  # noqa: E501
+        bit = lambda t, b: 1 / (1 + np.exp(t - 2 * t * b))
+        chance = lambda logits, z: np.prod([bit(t, b) for t, b in zip(logits, z, strict=True)])
         for i in range(3):
             for z, y in itertools.product(pairs, repeat=2):
                 p = chance(params["q"][i], z) * chance(z @ f["weight"] + f["bias"], y)
@@ -177,7 +178,11 @@ def _two_gaussian_layers() -> Layers:
     """x ~ N(m, s²), y ~ N(w x, r²), cost a x y + b y²."""
     params = {
         "q": {"loc": np.array([0.7, -0.4]), "scale": np.array([0.8, 1.2])},
-        "f": {"weight": np.array([0.9, -0.5]), "width": np.array([0.7, 1.1]), "curve": np.array([0.6, 0.8])},
+        "f": {
+            "weight": np.array([0.9, -0.5]),
+            "width": np.array([0.7, 1.1]),
+            "curve": np.array([0.6, 0.8]),
+        },
     }
 
     def nested(params, outer, inner, key):
@@ -260,4 +265,3 @@ def gamma() -> Problem:
 
 ALL = (bits, hots, tree, single, gaussian, gamma)
 """Every problem."""
-

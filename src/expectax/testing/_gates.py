@@ -18,6 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.scipy.special import ndtri
 from jaxtyping import Array, PyTree
 
@@ -53,10 +54,14 @@ class Moments(eqx.Module):
         """Of the mean."""
         return jax.tree.map(lambda s: jnp.sqrt(s / (self.count - 1) / self.count), self.m2)
 
+    def map(self, function: Callable[[PyTree], PyTree]) -> "Moments":
+        """The same function applied to the tree of each moment."""
+        parts = (self.mean, self.m2, self.low, self.high)
+        return Moments(self.count, *map(function, parts))
+
     def __getitem__(self, name: Any) -> "Moments":
         """The moments of one branch of the tree."""
-        parts = (self.mean, self.m2, self.low, self.high)
-        return Moments(self.count, *(part[name] for part in parts))
+        return self.map(lambda tree: tree[name])
 
 
 def moments_of(draws: PyTree) -> Moments:
@@ -80,7 +85,11 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def stream(
-    sample: Callable[[Any], PyTree], key: Any, num_chunks: Array | int, chunk: int = 1024
+    sample: Callable[[Any], PyTree],
+    key: Any,
+    num_chunks: Array | int,
+    chunk: int = 1024,
+    start: Moments | None = None,
 ) -> Moments:
     """Moments of `num_chunks · chunk` draws of `sample(key)`, in the memory of one chunk.
 
@@ -89,19 +98,65 @@ def stream(
         key: consumed.
         num_chunks: may be traced, so one compiled program serves every number of draws.
         chunk: how many draws to make at once, under `jax.vmap`.
+        start: moments to add to, such as `no_draws(sample)`, which is the default.
     """
+    _, restore = ravel_pytree(_zeros(jax.eval_shape(sample, key)))
 
     def part(i):
         keys = jax.random.split(jax.random.fold_in(key, i), chunk)
-        return moments_of(jax.vmap(sample)(keys))
+        # as one vector per draw: a few large reductions compile faster than many small ones
+        return moments_of(jax.vmap(lambda key: ravel_pytree(sample(key))[0])(keys))
 
-    start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(part, 0))
-    start = dataclasses.replace(
-        start,
-        low=jax.tree.map(lambda x: jnp.full_like(x, jnp.inf), start.low),
-        high=jax.tree.map(lambda x: jnp.full_like(x, -jnp.inf), start.high),
-    )
-    return jax.lax.fori_loop(0, num_chunks, lambda i, so_far: merge(so_far, part(i)), start)
+    start = no_draws(sample) if start is None else start
+    flat = start.map(lambda tree: ravel_pytree(tree)[0])
+    total = jax.lax.fori_loop(0, num_chunks, lambda i, so_far: merge(so_far, part(i)), flat)
+    return total.map(restore)
+
+
+def no_draws(sample: Callable[[Any], PyTree]) -> Moments:
+    """The moments of no draws at all of `sample(key)`: where a stream starts."""
+    zeros = _zeros(jax.eval_shape(sample, jax.random.key(0)))
+    full = lambda value: jax.tree.map(lambda x: np.full_like(x, value), zeros)
+    count = np.zeros((), jax.tree.leaves(zeros)[0].dtype)
+    return Moments(count, zeros, zeros, full(np.inf), full(-np.inf))  # type: ignore[arg-type]
+
+
+def _zeros(shapes: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+
+def gather(
+    run: Callable[[Any, int, Moments], Moments],
+    start: Moments,
+    key: Any,
+    *,
+    scale: PyTree,
+    gate: "Gate",
+    fewest: int = 0,
+    most: int = 2**23,
+    chunk: int = 1024,
+) -> Moments:
+    """As many draws as Gate B needs, by the variance of those already made.
+
+    Arguments:
+        run: a compiled `stream`: key, number of chunks and start to moments.
+        start: usually `no_draws(sample)`.
+        key: consumed.
+        scale: what 2 % is of.
+        gate: z and power.
+        fewest, most: bounds on the number of draws; with `most` Gate B may still fail.
+        chunk: that of `run`.
+    """
+    moments = run(jax.random.fold_in(key, 0), 8, start)
+    if not any(bool(np.any(np.asarray(leaf) > 0)) for leaf in jax.tree.leaves(moments.m2)):
+        return moments  # nothing is random
+    for attempt in range(1, 9):
+        needed = min(max(gate.draws_needed(moments, scale), fewest), most)
+        missing = needed - int(moments.count)
+        if missing <= 0:
+            break
+        moments = run(jax.random.fold_in(key, attempt), -(-missing // chunk), moments)
+    return moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +193,10 @@ class Gate:
         return jax.tree.map(one, moments.mean, moments.m2, moments.low, moments.high, scale)
 
     def draws_needed(self, pilot: Moments, scale: PyTree) -> int:
-        """How many draws will pass Gate B, judged by a pilot, with a margin."""
-        ratio = lambda se, s: jnp.max(self.z * se / (0.85 * self.power * s))
-        worst = max(map(float, jax.tree.leaves(jax.tree.map(ratio, pilot.standard_error, scale))))
+        """How many draws will pass Gate B, judged by a pilot, with a margin of a tenth."""
+        ratio = lambda a, s: jnp.max(a / (0.9 * self.power * s))
+        allowed = self.allowance(pilot, scale)
+        worst = max(map(float, jax.tree.leaves(jax.tree.map(ratio, allowed, scale))))
         return int(pilot.count * worst**2) + 1
 
     def excess(self, moments: Moments, truth: PyTree, scale: PyTree) -> PyTree:

@@ -56,15 +56,14 @@ class NoHalf(DisARM):
     """DisARM without its ½."""
 
     def estimate(self, key, q, f):
-        out = super().estimate(key, q, f)
-        held = jax.lax.stop_gradient(out.value)
-        costs_gradient = super().estimate(key, jax.lax.stop_gradient(q), f).value
-        # twice the derivative in q, once that in f's own parameters
-        return Estimate(2 * out.value - costs_gradient - (held - held), aux=out.aux)
-
-    def value(self, key, q, f):
-        out = super().estimate(key, q, f)
-        return out.value, out.aux
+        theta = jax.lax.stop_gradient(q.logits)
+        noise = first(q.noise(key, 1))
+        one, two = q.harden(theta + noise), q.harden(theta - noise)
+        costs, aux = f(jnp.stack([one, two]))
+        difference = jax.lax.stop_gradient(costs[0] - costs[1])
+        gradient = scale(difference, (one - two) * jax.nn.sigmoid(jnp.abs(theta)))
+        value = carry(jnp.mean(costs, axis=0), gradient, q.logits, q.batch_ndim)
+        return Estimate(value, aux=aux)
 
 
 class OwnSample(LeaveOneOut):
@@ -125,13 +124,11 @@ class LeakingBaseline(NVIL):
     """NVIL that does not stop the cost in the baseline's squared error: f learns to be c."""
 
     def estimate(self, key, q, f):
-        out = super().estimate(key, q, f)
-        costs, _ = f(q.sample(key, 1))
-        return Estimate(out.value, (costs[0] - self.baseline - self.constant) ** 2, out.aux)
-
-    def evaluations(self, q):
-        del q
-        return Evaluations(hard=2)
+        draws = q.sample(key, 1)
+        costs, aux = f(draws)
+        c = self.baseline + self.constant
+        value = score_value(costs, jax.lax.stop_gradient(c), q.log_prob(draws))
+        return Estimate(value, (costs[0] - c) ** 2, aux)
 
 
 class SameKey(ScoreFunction):
@@ -155,13 +152,13 @@ class TiedScore(ScoreFunction):
 
 
 class UnmaskedScore(ScoreFunction):
-    """The score of categories by log p·b: 0·(−inf) at a masked category."""
+    """The score of categories by the logarithm of p where b = 1: 0/0 backwards where p = 0."""
 
     def estimate(self, key, q, f):
         draws = q.sample(key, 1)
         costs, aux = f(draws)
         logits = jnp.where(q.logits < -5e3, -jnp.inf, q.logits)
-        terms = draws * jax.nn.log_softmax(logits, axis=-1)
+        terms = jnp.where(draws == 1, jnp.log(jax.nn.softmax(logits, axis=-1)), 0.0)
         log_q = jnp.sum(terms, axis=(-2, -1))
         return Estimate(score_value(costs, jnp.zeros(()), log_q), aux=aux)
 
@@ -190,6 +187,9 @@ class BlackBox(MuProp):
     """An estimator that uses f's slope and says that f need not have one."""
 
     claims: ClassVar[Claims] = dataclasses.replace(MuProp.claims, differentiable=False)
+
+
+_BIASED = StraightThroughGumbelSoftmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,12 +233,19 @@ def mutants() -> list[Mutant]:
             OtherBatchElements(2),
             LeaveOneOut(2),
             "batch_elements",
-            frozenset({"constant_cost"}),
+            frozenset({"constant_cost", "finite_draws"}),
         ),
         claim("num_samples ignored", TwoOnly(4), LeaveOneOut(4), "evaluations"),
         claim("what is learned is maximised", Maximising(), REBAR(), "control_gradient"),
-        claim("masked category not a number", UnmaskedScore(), ScoreFunction(), "masked_category"),
-        claim("bias not claimed", Overclaiming(0.5), StraightThroughGumbelSoftmax(0.5), "gradient_mean"),  # noqa: E501
+        Mutant(
+            "masked category not a number",
+            UnmaskedScore(),
+            ScoreFunction(),
+            "masked_category",
+            frozenset({"gradient_mean", "finite_draws", "batch_elements"}),
+            _catalog.hots,
+        ),
+        mutant("bias not claimed", Overclaiming(0.5), _BIASED(0.5), "gradient_mean"),
         claim("bias claimed and absent", Modest(), DisARM(), "gradient_mean"),
         claim("silent second order", SecondOrder(), DisARM(), "derivative_order"),
         claim("slope used and not claimed", BlackBox(), MuProp(), "differentiability"),

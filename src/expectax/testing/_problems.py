@@ -242,8 +242,7 @@ def discrete(
             x = np.concatenate([b.ravel() for b in o])
             for i in np.ndindex(*batch):
                 p = math.prod(
-                    s.plain_probability(c[i], b)
-                    for s, c, b in zip(flat, columns, o, strict=True)
+                    s.plain_probability(c[i], b) for s, c, b in zip(flat, columns, o, strict=True)
                 )
                 t = float(np.dot(params["f"]["curve"], x))
                 line = params["f"]["offset"][i] + float(np.dot(params["f"]["slope"][i], x))

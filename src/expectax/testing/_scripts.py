@@ -2,14 +2,15 @@
 
 Where all the randomness of an estimator is a finite draw, its mean is a finite sum over joint
 draws. Where it is the uniform noise behind bits, its mean is an integral over a square, smooth on
-pieces that are known: a quadrature with many digits. Either way the estimator runs through the
-operator's own rule, on a `Joint` whose `sample` (or `noise`) returns what the script says.
+pieces that are known: a quadrature with many digits. Either way the estimator runs inside `expect`
+as ever, but on a `Joint` whose `sample` (or `noise`) returns what the script says.
 
 The gradient of an estimate is linear in the incoming cotangent. So a script's probabilities enter
 as cotangents, and one gradient of one weighted sum is the exact mean, for every parameter at once.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -18,9 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from .._expect import _apply_rule, _close
-from ..distributions import Joint, joint
-from ..estimators import AbstractEstimator
+from ..distributions import Joint
+from ..estimators import AbstractEstimator, Claims, Estimate, Evaluations
 from ._problems import Params, Problem
 
 
@@ -78,20 +78,36 @@ class RecordingJoint(Joint):
         return super().rsample(key, num)
 
 
+class OnAnotherJoint(AbstractEstimator):
+    """An estimator that is handed a recording or scripted `Joint` in place of the real one."""
+
+    inner: AbstractEstimator
+    replace: Callable[[Joint], Joint]
+
+    @property
+    def claims(self) -> Claims:  # type: ignore[override]
+        return self.inner.claims
+
+    def estimate(self, key: Any, q: Joint, f: Any) -> Estimate:
+        return self.inner.estimate(key, self.replace(q), f)
+
+    def evaluations(self, q: Joint) -> Evaluations:
+        return self.inner.evaluations(q)
+
+
 def randomness(problem: Problem, params: Params, estimator: AbstractEstimator) -> tuple[str, int]:
     """What an estimator is random by: ("draws", S), ("noise", S), or ("nothing", 0).
 
     An estimator that draws more than once has ("several kinds", the number of them).
     """
-    views = joint(problem.make_q(params["q"]))
-    recording = RecordingJoint(views.sites, views.structure, views.batch_shape, views.names)
-    cost, _ = _close(lambda draw: problem.cost(params["f"], draw), views, False)
-    jax.eval_shape(lambda: estimator.estimate(jax.random.key(0), recording, cost).value)
-    if not recording.asked:
-        return "nothing", 0
-    if len(recording.asked) > 1:
-        return "several kinds", len(recording.asked)
-    return recording.asked[0]
+    asked: list[tuple[str, int]] = []
+    record = lambda q: RecordingJoint(q.sites, q.structure, q.batch_shape, q.names, asked)
+    spied = OnAnotherJoint(estimator, record)
+    gradient = jax.grad(lambda params, key: jnp.sum(problem.value(params, spied, key)))
+    jax.eval_shape(gradient, params, jax.random.key(0))
+    if len(asked) > 1:
+        return "several kinds", len(asked)
+    return asked[0] if asked else ("nothing", 0)
 
 
 class Script(eqx.Module):
@@ -112,11 +128,10 @@ def play(
     scene: Script, problem: Problem, params: Params, estimator: AbstractEstimator
 ) -> Float[Array, "*batch"]:
     """The estimate with one scene's randomness, differentiable like `expect`."""
-    views = joint(problem.make_q(params["q"]))
-    fields = (views.sites, views.structure, views.batch_shape, views.names)
-    scripted = ScriptedJoint(*fields, scene.draws, scene.noise)
-    cost, _ = _close(lambda draw: problem.cost(params["f"], draw), views, False)
-    return _apply_rule(jax.random.key(0), (scripted, cost, estimator))[0]
+    follow = lambda q: ScriptedJoint(
+        q.sites, q.structure, q.batch_shape, q.names, scene.draws, scene.noise
+    )
+    return problem.value(params, OnAnotherJoint(estimator, follow), jax.random.key(0))
 
 
 def expected_value(

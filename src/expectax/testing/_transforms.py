@@ -162,7 +162,8 @@ def dtypes(trial: Trial) -> None:
             program = quick(lambda *x: trial.draw(*x))
             extreme = {**params, "q": jax.tree.map(lambda x: x * 10, params["q"])}
             settings = [params, extreme] if trial.problem.in_logits else [params]
-            expected = jax.tree.map(lambda x: x.dtype, {"value": _cost_type(trial, params), **params})
+            like = {"value": _cost_type(trial, params), **params}
+            expected = jax.tree.map(lambda x: x.dtype, like)
             for setting in settings:
                 out = program(setting, estimator, jax.random.key(3))
                 where = f"{trial.name} in {jnp.dtype(dtype).name}"

@@ -13,17 +13,16 @@ from jaxtyping import Array, PyTree
 
 from ..distributions import joint
 from ..estimators import AbstractEstimator, Evaluations
-from ._gates import Gate, Moments, batch_scale, default_scale, stream
+from ._gates import Gate, Moments, batch_scale, default_scale, gather, no_draws, stream
 from ._problems import Layers, Params, Problem
 
 _CHUNK = 1024
-_FEWEST_CHUNKS = 128  # so that a variable with p = 1e-4 is seen about a dozen times
-_MOST_CHUNKS = 2**13
+_FEWEST = 2**17  # draws, so that a variable with p = 1e-4 is seen about a dozen times
 
 # Compiling is most of the cost of the battery. A program that runs once is not worth the
 # compiler's effort; one that makes 1e5 draws is worth some.
 quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
-_LIGHTLY = {"xla_backend_optimization_level": "1"}
+lightly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "1"})
 
 
 class Inapplicable(Exception):
@@ -110,19 +109,7 @@ class Trial:
 
     def exact(self, params: Params) -> dict[str, PyTree]:
         """Value and gradient by the problem's oracle."""
-        return self._exact(params)
-
-    @functools.cached_property
-    def _exact(self) -> Callable[[Params], dict[str, PyTree]]:
-        def loss(params):
-            value = self.problem.exact(params)
-            return jnp.sum(self.weights * value), value
-
-        def both(params):
-            (_, value), grads = jax.value_and_grad(loss, has_aux=True)(params)
-            return {"value": value, **grads}
-
-        return quick(both)
+        return _oracle(self.problem)(params)
 
     def scale(self, truth: dict[str, PyTree]) -> dict[str, PyTree]:
         """What 2 % is of: for q, the gradient of each batch element; else each leaf's largest."""
@@ -134,15 +121,19 @@ class Trial:
 
     @functools.cached_property
     def _stream(self) -> Callable[..., Moments]:
-        def run(params, estimator, key, num_chunks):
+        def run(params, estimator, key, num_chunks, start):
             sample = lambda key: self.draw(params, estimator, key)
-            return stream(sample, key, num_chunks, _CHUNK)
+            return stream(sample, key, num_chunks, _CHUNK, start)
 
-        return jax.jit(run, compiler_options=_LIGHTLY)
+        return lightly(run)
 
     def few(self, name: str, params: Params) -> Moments:
         """The moments of some thousand draws, by the program that makes the many."""
-        return self._stream(params, self.estimator, self.key(name), 4)
+        return self._stream(params, self.estimator, self.key(name), 4, self._no_draws)
+
+    @functools.cached_property
+    def _no_draws(self) -> Moments:
+        return no_draws(lambda key: self.draw(self.params, self.estimator, key))
 
     def moments(
         self,
@@ -161,12 +152,16 @@ class Trial:
         truth = self.exact(params)
         scale = self.scale(truth)
         if name not in self._moments:
-            pilot = self._stream(params, estimator, self.key(name + " pilot"), 8)
-            if any(bool(jnp.any(leaf > 0)) for leaf in jax.tree.leaves(pilot.m2)):
-                needed = self.gate.draws_needed(pilot, scale) // _CHUNK + 1
-                chunks = min(max(needed, _FEWEST_CHUNKS), _MOST_CHUNKS)
-                pilot = self._stream(params, estimator, self.key(name), chunks)
-            self._moments[name] = pilot
+            run = functools.partial(self._stream, params, estimator)
+            self._moments[name] = gather(
+                run,
+                self._no_draws,
+                self.key(name),
+                scale=scale,
+                gate=self.gate,
+                fewest=_FEWEST,
+                chunk=_CHUNK,
+            )
         return self._moments[name], truth, scale
 
     def count(self, tree: PyTree) -> None:
@@ -201,6 +196,21 @@ def check(*, every_problem: bool = False) -> Callable[..., Any]:
         return run
 
     return register
+
+
+@functools.cache
+def _oracle(problem: Problem | Layers) -> Callable[[Params], dict[str, PyTree]]:
+    """Value and gradient of the loss by the problem's oracle, compiled once for all trials."""
+
+    def loss(params):
+        value = problem.exact(params)
+        return jnp.sum(problem.weights * value), value
+
+    def both(params):
+        (_, value), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return {"value": value, **grads}
+
+    return quick(both)
 
 
 def cast(tree: PyTree, dtype: Any) -> PyTree:

@@ -1,0 +1,166 @@
+"""One row per estimator and size: the row buys the battery.
+
+A new estimator needs a row of its smallest legal size, and one larger where it has sizes. The
+tests find the public estimators themselves and fail for one that has no row.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import expectax as ex
+from expectax.distributions import Binary, Reparameterized, joint
+from expectax.testing import (
+    CHECKS,
+    Problem,
+    Trial,
+    bits,
+    features,
+    gamma,
+    gaussian,
+    hots,
+    problems_for,
+    single,
+    tree,
+)
+
+EVERYTHING = tuple(CHECKS)
+ON_EVERY_PROBLEM = tuple(name for name, check in CHECKS.items() if check.every_problem)
+EXACT = ("finite_draws", "control_gradient")  # what is cheap: no draws, and one small program
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An estimator as the battery runs it.
+
+    Attributes:
+        name: in test ids.
+        make: from a problem to the estimator (leaves may have the problem's shapes).
+        larger: whether it is a second, larger size: fewer checks on fewer problems.
+        also: further problems than its claims oblige it to.
+        exact: the problems on which its randomness can be summed out.
+        skip: check to reason.
+    """
+
+    name: str
+    make: Callable[[Problem], ex.AbstractEstimator]
+    larger: bool = False
+    also: tuple[Callable[[], Problem], ...] = ()
+    exact: tuple[str, ...] = ()
+    skip: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def kind(self) -> type[ex.AbstractEstimator]:
+        """The estimator's class."""
+        return type(self.make(bits()))
+
+    def plan(self) -> list[tuple[str, tuple[str, ...]]]:
+        """The problems of this row by name, and the checks to run on each."""
+        needs = self.kind.claims.needs
+        if self.larger:
+            rich = {Binary: "bits", Reparameterized: "gaussian"}.get(needs, "tree")
+            plan = [(rich, (*ON_EVERY_PROBLEM, "evaluations"))]
+            return plan if rich != "tree" else [*plan, ("bits", EXACT)]
+        first, *others = [p.name for p in problems_for(self.kind)]
+        others += [make().name for make in self.also]
+        plan = [(first, EVERYTHING), *((name, ON_EVERY_PROBLEM) for name in others)]
+        if needs is not Reparameterized and "single" not in others:
+            plan.append(("single", EXACT))
+        return plan
+
+
+PROBLEMS = {make().name: make for make in (bits, hots, tree, single, gaussian, gamma)}
+
+
+@functools.cache
+def trial(row_name: str, problem_name: str) -> Trial:
+    """The trial of a row on a problem, compiled once for all its checks."""
+    problem = PROBLEMS[problem_name]()
+    with Trial.precision():
+        return Trial(BY_NAME[row_name].make(problem), problem)
+
+
+def _batch(problem: Problem, start: float, stop: float) -> jax.Array:
+    """An array of the batch shape, as a network would compute it."""
+    shape = problem.batch_shape
+    return jnp.asarray(np.linspace(start, stop, math.prod(shape)).reshape(shape))
+
+
+def _relax(problem: Problem, width: int, baseline: float | None) -> ex.RELAX:
+    """RELAX with one hidden layer of the perturbed logits."""
+    size = sum(
+        math.prod(site.event_shape) for site in joint(problem.make_q(problem.params["q"])).sites
+    )
+    rng = np.random.default_rng(0)
+
+    def network(weights, z):
+        hidden = jnp.tanh(features(z, len(problem.batch_shape)) @ weights["in"])
+        return hidden @ weights["out"]
+
+    weights = {"in": rng.normal(size=(size, width)) / 2, "out": rng.normal(size=width)}
+    weights = jax.tree.map(jnp.asarray, weights)
+    return ex.RELAX(jax.tree_util.Partial(network, weights), baseline=baseline)
+
+
+_DISCRETE = ("bits", "hots", "tree", "single")
+_BITS = ("bits", "single")
+_CONTINUOUS = (gaussian, gamma)
+
+ROWS = (
+    Row("Enumerate", lambda _: ex.Enumerate(), exact=_DISCRETE),
+    Row(
+        "Enumerate in chunks",
+        lambda _: ex.Enumerate(chunk_size=3),
+        larger=True,
+        exact=_DISCRETE,
+        skip={"evaluations": "the backward pass makes each chunk again, the last one padded"},
+    ),
+    Row("ScoreFunction", lambda _: ex.ScoreFunction(), also=_CONTINUOUS, exact=_DISCRETE),
+    Row(
+        "ScoreFunction, 4 draws and a baseline",
+        lambda p: ex.ScoreFunction(4, baseline=_batch(p, -0.4, 0.9)),
+        larger=True,
+        exact=_DISCRETE,
+    ),
+    Row("LeaveOneOut", lambda _: ex.LeaveOneOut(2), also=_CONTINUOUS, exact=_DISCRETE),
+    Row("LeaveOneOut, 4 draws", lambda _: ex.LeaveOneOut(4), larger=True, exact=_DISCRETE),
+    Row("NVIL", lambda _: ex.NVIL(0.3), exact=_DISCRETE),
+    Row(
+        "NVIL, all leaves",  # sd below 1: above it the gradient is divided, by design
+        lambda p: ex.NVIL(_batch(p, -0.4, 0.9), constant=0.2, sd=0.8),
+        larger=True,
+        exact=_DISCRETE,
+    ),
+    Row("MuProp", lambda _: ex.MuProp(), exact=_DISCRETE),
+    Row(
+        "MuProp, all leaves",
+        lambda p: ex.MuProp(scale=_batch(p, 0.6, 1.2), baseline=0.3),
+        larger=True,
+        exact=_DISCRETE,
+        skip={"constant_cost": "only at scale 1 without a baseline, where it starts"},
+    ),
+    Row("GumbelSoftmax", lambda _: ex.GumbelSoftmax(0.5)),
+    Row("StraightThroughGumbelSoftmax", lambda _: ex.StraightThroughGumbelSoftmax(0.5)),
+    Row("StraightThrough", lambda _: ex.StraightThrough(), exact=_DISCRETE),
+    Row("REBAR", lambda _: ex.REBAR(), exact=_BITS),
+    Row(
+        "REBAR, all leaves",
+        lambda p: ex.REBAR(0.7, scale=_batch(p, 0.6, 1.2), baseline=0.3),
+        larger=True,
+        exact=_BITS,
+    ),
+    Row("RELAX", lambda p: _relax(p, 2, None), exact=_BITS),
+    Row("RELAX, wider, with a baseline", lambda p: _relax(p, 6, 0.3), larger=True, exact=_BITS),
+    Row("ARM", lambda _: ex.ARM(), exact=_BITS),
+    Row("DisARM", lambda _: ex.DisARM(), exact=_BITS),
+    Row("DisARM, 3 pairs", lambda _: ex.DisARM(3), larger=True, exact=("single",)),
+    Row("DirectArgmax", lambda _: ex.DirectArgmax(1.0)),
+    Row("Pathwise", lambda _: ex.Pathwise()),
+    Row("Pathwise, 4 draws", lambda _: ex.Pathwise(4), larger=True),
+)
+BY_NAME = {row.name: row for row in ROWS}
