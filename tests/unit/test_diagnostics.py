@@ -111,9 +111,8 @@ def test_more_draws_cost_no_more_memory_and_no_new_program():
     assert len(traces) == before + 1  # the check of the loss, abstractly; nothing is compiled
 
     params, num_draws = jnp.zeros(1_000_000), jnp.asarray(100_000)
-    chunk = _moments.chunk_of(1_000_000, 100_000)
-    assert chunk == 4
-    lowered = _moments._stream.lower(jax.random.key(0), loss, params, None, num_draws, chunk)
+    assert _moments.chunk_of(1_000_000, 100_000) <= 4
+    lowered = _moments._stream.lower(jax.random.key(0), loss, params, None, num_draws, 4)
     analysis = lowered.compile().compiled.memory_analysis()
     if analysis is None:
         pytest.skip("this backend does not say how much memory a program needs")

@@ -21,6 +21,8 @@ Leaves = list[Array]
 
 _MOST_AT_ONCE = 1024
 _MOST_ELEMENTS = 2**22
+# From about here on one gradient fills a CPU, and its batched matrix products are the slower ones.
+_FILLS_A_CPU = 2**14
 
 
 class Moments(eqx.Module):
@@ -81,7 +83,8 @@ def gradient_moments(
         params: any pytree. Its floating leaves are differentiated, the others held.
         num_draws: at least 2.
         chunk_size: how many gradients to hold at once; by default as many as make about four
-            million numbers, at most 1024. Lower it where the loss itself needs much memory.
+            million numbers, at most 1024, and on a CPU one if it has more than 16 thousand. Lower
+            it where the loss itself needs much memory.
 
     Returns:
         `Moments`, of at least single precision.
@@ -160,6 +163,8 @@ def _total(tree: PyTree) -> Float[Array, ""]:
 
 def chunk_of(elements: int, num_draws: int) -> int:
     """How many draws to hold at once, where one needs so many elements."""
+    if elements > _FILLS_A_CPU and jax.default_backend() == "cpu":
+        return 1
     return min(num_draws, _MOST_AT_ONCE, max(1, _MOST_ELEMENTS // max(1, elements)))
 
 
