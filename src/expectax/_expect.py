@@ -158,7 +158,8 @@ def _first_order_only(tree: PyTree, name: str) -> PyTree:
                 f"{name} is right to first order only: differentiating its gradient estimate again "
                 "gives a number that is not the second derivative of the expectation",
                 "use Enumerate(), LeaveOneOut(), ScoreFunction() or Pathwise(), which are right at "
-                "any order, or jax.lax.stop_gradient on the first gradient",
+                "any order; or, to use the first gradient as a constant, take it at "
+                "jax.lax.stop_gradient(parameters)",
             )
         )
 

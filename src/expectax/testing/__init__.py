@@ -29,10 +29,12 @@ from ._catalog import (
 )
 from ._gates import (
     Gate as Gate,
-    Moments as Moments,
     check_biased as check_biased,
     check_mean as check_mean,
     gather as gather,
+)
+from ._moments import (
+    Moments as Moments,
     merge as merge,
     moments_of as moments_of,
     no_draws as no_draws,

@@ -21,7 +21,8 @@ from ..distributions import (
     joint,
 )
 from ..distributions._bernoulli import BernoulliView
-from ._gates import check_biased, check_mean, gather, no_draws, stream
+from ._gates import check_biased, check_mean, gather
+from ._moments import no_draws, stream
 from ._scripts import Script, expected_value, randomness, script_of_draws, script_of_noise
 from ._trial import Inapplicable, Trial, assert_same, cast, check, lightly, quick
 

@@ -14,149 +14,17 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.scipy.special import ndtri
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from .._errors import UnderpoweredError, complain
+from ._moments import Moments, moments_of
 
 _ROUNDING = 1e-10
 """Float64 sums of exact terms differ from the truth by this much of its scale, at most."""
-
-
-class Moments(eqx.Module):
-    """Streamed moments of a pytree of draws.
-
-    Attributes:
-        count: number of draws.
-        mean: of every leaf.
-        m2: Σ (x − mean)².
-        low, high: least and greatest draw.
-    """
-
-    count: Array
-    mean: PyTree
-    m2: PyTree
-    low: PyTree
-    high: PyTree
-
-    @property
-    def variance(self) -> PyTree:
-        """The sample variance of one draw."""
-        return jax.tree.map(lambda s: s / (self.count - 1), self.m2)
-
-    @property
-    def standard_error(self) -> PyTree:
-        """Of the mean."""
-        return jax.tree.map(lambda s: jnp.sqrt(s / (self.count - 1) / self.count), self.m2)
-
-    def map(self, function: Callable[[PyTree], PyTree]) -> "Moments":
-        """The same function applied to the tree of each moment."""
-        parts = (self.mean, self.m2, self.low, self.high)
-        return Moments(self.count, *map(function, parts))
-
-    def __getitem__(self, name: Any) -> "Moments":
-        """The moments of one branch of the tree."""
-        return self.map(lambda tree: tree[name])
-
-
-def moments_of(draws: PyTree) -> Moments:
-    """The moments of stacked draws: every leaf with a leading axis of draws."""
-    over = lambda reduce: jax.tree.map(lambda x: reduce(x, axis=0), draws)
-    count = jnp.asarray(float(jax.tree.leaves(draws)[0].shape[0]))
-    spread = lambda x: jnp.sum((x - jnp.mean(x, axis=0)) ** 2, axis=0)
-    return Moments(count, over(jnp.mean), jax.tree.map(spread, draws), over(jnp.min), over(jnp.max))
-
-
-def merge(a: Moments, b: Moments) -> Moments:
-    """The moments of two sets of draws together (Chan, Golub & LeVeque, 1983)."""
-    count = a.count + b.count
-    share = b.count / count
-    mean = jax.tree.map(lambda x, y: x + (y - x) * share, a.mean, b.mean)
-    m2 = jax.tree.map(
-        lambda x, y, s, t: s + t + (y - x) ** 2 * a.count * share, a.mean, b.mean, a.m2, b.m2
-    )
-    low = jax.tree.map(jnp.minimum, a.low, b.low)
-    return Moments(count, mean, m2, low, jax.tree.map(jnp.maximum, a.high, b.high))
-
-
-def stream(
-    sample: Callable[[Any], PyTree],
-    key: Any,
-    num_chunks: Array | int,
-    chunk: int = 1024,
-    start: Moments | None = None,
-) -> Moments:
-    """Moments of `num_chunks · chunk` draws of `sample(key)`, in the memory of one chunk.
-
-    Arguments:
-        sample: from a key to a pytree of floating arrays.
-        key: consumed.
-        num_chunks: may be traced, so one compiled program serves every number of draws.
-        chunk: how many draws to make at once, under `jax.vmap`.
-        start: moments to add to, such as `no_draws(sample)`, which is the default.
-    """
-    _, restore = ravel_pytree(_zeros(jax.eval_shape(sample, key)))
-
-    def part(i):
-        keys = jax.random.split(jax.random.fold_in(key, i), chunk)
-        # as one vector per draw: a few large reductions compile faster than many small ones
-        return moments_of(jax.vmap(lambda key: ravel_pytree(sample(key))[0])(keys))
-
-    start = no_draws(sample) if start is None else start
-    flat = start.map(lambda tree: ravel_pytree(tree)[0])
-    total = jax.lax.fori_loop(0, num_chunks, lambda i, so_far: merge(so_far, part(i)), flat)
-    return total.map(restore)
-
-
-def no_draws(sample: Callable[[Any], PyTree]) -> Moments:
-    """The moments of no draws at all of `sample(key)`: where a stream starts."""
-    zeros = _zeros(jax.eval_shape(sample, jax.random.key(0)))
-    full = lambda value: jax.tree.map(lambda x: np.full_like(x, value), zeros)
-    count = np.zeros((), jax.tree.leaves(zeros)[0].dtype)
-    return Moments(count, zeros, zeros, full(np.inf), full(-np.inf))  # type: ignore[arg-type]
-
-
-def _zeros(shapes: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-
-
-def gather(
-    run: Callable[[Any, int, Moments], Moments],
-    start: Moments,
-    key: Any,
-    *,
-    scale: PyTree,
-    gate: "Gate",
-    fewest: int = 0,
-    most: int = 2**23,
-    chunk: int = 1024,
-) -> Moments:
-    """As many draws as Gate B needs, by the variance of those already made.
-
-    Arguments:
-        run: a compiled `stream`: key, number of chunks and start to moments.
-        start: usually `no_draws(sample)`.
-        key: consumed.
-        scale: what 2 % is of.
-        gate: z and power.
-        fewest, most: bounds on the number of draws; with `most` Gate B may still fail.
-        chunk: that of `run`.
-    """
-    moments = run(jax.random.fold_in(key, 0), 8, start)
-    if not any(bool(np.any(np.asarray(leaf) > 0)) for leaf in jax.tree.leaves(moments.m2)):
-        return moments  # nothing is random
-    for attempt in range(1, 9):
-        needed = min(max(gate.draws_needed(moments, scale), fewest), most)
-        missing = needed - int(moments.count)
-        if missing <= 0:
-            break
-        moments = run(jax.random.fold_in(key, attempt), -(-missing // chunk), moments)
-    return moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +94,41 @@ class Gate:
             )
 
 
+def gather(
+    run: Callable[[Any, int, Moments], Moments],
+    start: Moments,
+    key: Any,
+    *,
+    scale: PyTree,
+    gate: Gate,
+    fewest: int = 0,
+    most: int = 2**23,
+    chunk: int = 1024,
+) -> Moments:
+    """As many draws as Gate B needs, by the variance of those already made.
+
+    Arguments:
+        run: a compiled `stream`: key, number of chunks and start to moments.
+        start: usually `no_draws(sample)`.
+        key: consumed.
+        scale: what 2 % is of.
+        gate: z and power.
+        fewest, most: bounds on the number of draws; with `most` Gate B may still fail.
+        chunk: that of `run`.
+    """
+    moments = run(jax.random.fold_in(key, 0), 8, start)
+    spread = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(moments.m2)])
+    if not np.isfinite(spread).all() or not spread.any():
+        return moments  # broken, or not random: more draws would tell no more
+    for attempt in range(1, 9):
+        needed = min(max(gate.draws_needed(moments, scale), fewest), most)
+        missing = needed - int(moments.count)
+        if missing <= 0:
+            break
+        moments = run(jax.random.fold_in(key, attempt), -(-missing // chunk), moments)
+    return moments
+
+
 def check_mean(
     moments: Moments | PyTree,
     truth: PyTree,
@@ -254,6 +157,7 @@ def check_mean(
     gate = gate or Gate()
     moments = moments if isinstance(moments, Moments) else moments_of(moments)
     scale = default_scale(truth) if scale is None else scale
+    _require_finite(moments, what)
     gate.require_power(moments, scale, what)
     path, worst = _worst(gate.excess(moments, truth, scale))
     if not worst <= 1:
@@ -270,12 +174,19 @@ def check_biased(moments: Moments, truth: PyTree, *, scale: PyTree, gate: Gate, 
         UnderpoweredError: the draws are too few to see a 2 % bias.
         AssertionError: no bias was found.
     """
+    _require_finite(moments, what)
     gate.require_power(moments, scale, what)
     if not _worst(gate.excess(moments, truth, scale))[1] > 1:
         raise AssertionError(
             f"{what} is claimed to be biased, and no bias was found\n"
             f"  mean:  {moments.mean}\n  truth: {truth}\n  s.e.:  {moments.standard_error}"
         )
+
+
+def _require_finite(moments: Moments, what: str) -> None:
+    for path, mean in jax.tree_util.tree_leaves_with_path(moments.mean):
+        if not bool(jnp.all(jnp.isfinite(mean))):
+            raise AssertionError(f"{what}{jax.tree_util.keystr(path)} is not finite: {mean}")
 
 
 def default_scale(truth: PyTree) -> PyTree:

@@ -116,7 +116,7 @@ class Maximising(REBAR):
     """REBAR whose own leaves receive the negative gradient: what it learns makes it worse."""
 
     def estimate(self, key, q, f):
-        out = super().estimate(key, q, f)
+        out: Any = super().estimate(key, q, f)
         return Estimate(out.value, -out.control, out.aux)
 
 
@@ -218,15 +218,17 @@ def mutants() -> list[Mutant]:
     mutant: Any = functools.partial(Mutant, also=frozenset({"finite_draws"}))
     claim = functools.partial(Mutant, also=frozenset())
     right = ScaledScore(1.0)
+    inherited: Any = (HalfConditional, Maximising, LeakingBaseline)  # pyright misses their __init__
+    half, maximising, leaking = inherited
     return [
         mutant("zero gradient", ScaledScore(0.0), right, "gradient_mean"),
         mutant("flipped sign", ScaledScore(-1.0), right, "gradient_mean"),
         mutant("5 % shrink", ScaledScore(0.95), right, "gradient_mean"),
         mutant("missing ½", NoHalf(), DisARM(), "gradient_mean"),
         mutant("own sample in the baseline", OwnSample(2), LeaveOneOut(2), "gradient_mean"),
-        mutant("dropped conditional noise", HalfConditional(), REBAR(), "gradient_mean"),
+        mutant("dropped conditional noise", half(), REBAR(), "gradient_mean"),
         mutant("score with ties at zero", TiedScore(), ScoreFunction(), "gradient_mean"),
-        mutant("stop-gradient removed", LeakingBaseline(0.3), NVIL(0.3), "cost_parameters"),
+        mutant("stop-gradient removed", leaking(0.3), NVIL(0.3), "cost_parameters"),
         claim("reused key", SameKey(2), ScoreFunction(2), "key_reuse"),
         Mutant(
             "wrong axis",
@@ -236,7 +238,7 @@ def mutants() -> list[Mutant]:
             frozenset({"constant_cost", "finite_draws"}),
         ),
         claim("num_samples ignored", TwoOnly(4), LeaveOneOut(4), "evaluations"),
-        claim("what is learned is maximised", Maximising(), REBAR(), "control_gradient"),
+        claim("what is learned is maximised", maximising(), REBAR(), "control_gradient"),
         Mutant(
             "masked category not a number",
             UnmaskedScore(),

@@ -133,7 +133,8 @@ class Site:
     def distribution(self, x: Array) -> Any:
         """The distribution with these parameters, shape batch + event."""
         if self.kind == "bits":
-            return dist.Bernoulli(**{self.by: x}).to_event(len(self.event))
+            bits = dist.Bernoulli(logits=x) if self.by == "logits" else dist.Bernoulli(probs=x)
+            return bits.to_event(len(self.event))
         return OneHotCategorical(**{self.by: x}).to_event(len(self.event) - 1)
 
     def probability(self, x: Array, outcome: np.ndarray) -> Float[Array, "..."]:

@@ -13,7 +13,8 @@ from jaxtyping import Array, PyTree
 
 from ..distributions import joint
 from ..estimators import AbstractEstimator, Evaluations
-from ._gates import Gate, Moments, batch_scale, default_scale, gather, no_draws, stream
+from ._gates import Gate, batch_scale, default_scale, gather
+from ._moments import Moments, no_draws, stream
 from ._problems import Layers, Params, Problem
 
 _CHUNK = 1024
@@ -147,12 +148,12 @@ class Trial:
             name: of these parameters; the same name gives the same draws, made once.
             params, estimator: in place of the trial's own.
         """
-        params = self.params if params is None else cast(params, jnp.float64)
+        at: Params = self.params if params is None else cast(params, jnp.float64)
         estimator = self.estimator if estimator is None else estimator
-        truth = self.exact(params)
+        truth = self.exact(at)
         scale = self.scale(truth)
         if name not in self._moments:
-            run = functools.partial(self._stream, params, estimator)
+            run = functools.partial(self._stream, at, estimator)
             self._moments[name] = gather(
                 run,
                 self._no_draws,
