@@ -22,6 +22,7 @@ MODELS: dict[str, tuple[Callable[..., AbstractVAE], tuple[str, ...]]] = {
 
 _ESTIMATOR_OPTIONS = (
     "num_samples", "num_pairs", "temperature", "scale", "epsilon", "baseline", "hidden",
+    "normalize",
 )  # fmt: skip
 
 
@@ -65,6 +66,8 @@ class TrainConfig:
     """none, constant or network (score-function, muprop, rebar)"""
     hidden: int | None = None
     """width of the two hidden layers of the control variate (relax)"""
+    normalize: bool | None = None
+    """divide the learning signal by its learned size where that is above 1 (nvil)"""
 
     def check(self) -> None:
         """Raise UsageError unless every choice is one that exists and every number can work."""

@@ -14,7 +14,7 @@ class NonFiniteError(ExpectaxError, ArithmeticError):
 def unknown(kind: str, given: str, valid: list[str]) -> UsageError:
     """The error for a name that is in no list."""
     return UsageError(
-        complain(f"there is no {kind} {given!r}", "names are exact", f"pass {either(valid)}")
+        complain(f"there is no {kind} {given!r}", "the name is not known", f"pass {either(valid)}")
     )
 
 

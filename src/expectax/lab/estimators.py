@@ -138,8 +138,9 @@ def _score_function(setting: Setting, *, num_samples: int = 1, baseline: str = "
     return _with_baseline(setting, ex.ScoreFunction(num_samples), baseline)
 
 
-def _nvil(setting: Setting):
-    return _with_baseline(setting, ex.NVIL(0.0, sd=setting.spread), "network")
+def _nvil(setting: Setting, *, normalize: bool = False):
+    sd = setting.spread if normalize else None
+    return _with_baseline(setting, ex.NVIL(0.0, sd=sd), "network")
 
 
 def _muprop(setting: Setting, *, scale: float = 1.0, baseline: str = "network"):

@@ -1,5 +1,8 @@
 """How good a model is, and how noisy its gradient: everything here leaves the state as it is."""
 
+import functools
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,26 +16,28 @@ from .data import Dataset
 from .train import Learned, TrainState, each_seed, objective
 
 _AT_ONCE = 500  # pictures evaluated at once
+_ENOUGH = 5000  # draws that make a point of the curves smooth, over all its pictures
 _DRAWS = 32  # gradients drawn for their variance
 _EVALUATION = 1 << 20  # folded into a seed's key: no use that training makes of it
 
 
-def _bounds(
-    key: PRNGKeyArray, model: AbstractVAE, data: Dataset, rows: UInt8[Array, "N P"], num: int
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """ELBO and `num`-sample bound, from hard draws: means over pictures, in nats."""
+def _mean_bound(
+    bound: Callable[..., Array],
+    key: PRNGKeyArray,
+    model: AbstractVAE,
+    data: Dataset,
+    rows: UInt8[Array, "N P"],
+) -> Float[Array, ""]:
+    """The mean over pictures of a bound, `bound(key, q, log_joint)`, in nats."""
 
-    def one(row_and_key: tuple[Array, PRNGKeyArray]) -> tuple[Array, Array]:
+    def one(row_and_key: tuple[Array, PRNGKeyArray]) -> Array:
         row, key = row_and_key
-        x_key, elbo_key, bound_key = jax.random.split(key, 3)
+        x_key, z_key = jax.random.split(key)
         x = data.binarize(x_key, row)
-        q, log_joint = model.posterior(x), lambda z: model.log_joint(x, z)
-        elbo = hard_elbo(elbo_key, q, log_joint, min(num, 10))
-        return elbo, elbo if num == 1 else importance_bound(bound_key, q, log_joint, num)
+        return bound(z_key, model.posterior(x), lambda z: model.log_joint(x, z))
 
     keys = jax.random.split(key, len(rows))
-    elbo, bound = jax.lax.map(one, (rows, keys), batch_size=min(_AT_ONCE, len(rows)))
-    return jnp.mean(elbo), jnp.mean(bound)
+    return jnp.mean(jax.lax.map(one, (rows, keys), batch_size=min(_AT_ONCE, len(rows))))
 
 
 def gradient_variance(
@@ -68,10 +73,11 @@ def measure(state: TrainState, data: Dataset, batch_size: int) -> dict[str, Floa
         train_key, test_key, x_key, key = jax.random.split(key, 4)
         model = seed.learned.model
         subset = data.train[: len(data.test)]
+        elbo = functools.partial(hard_elbo, num_samples=max(1, _ENOUGH // len(data.test)))
         x = data.binarize(x_key, data.train[:batch_size])
         return {
-            "train_elbo": _bounds(train_key, model, data, subset, 1)[0],
-            "test_elbo": _bounds(test_key, model, data, data.test, 1)[0],
+            "train_elbo": _mean_bound(elbo, train_key, model, data, subset),
+            "test_elbo": _mean_bound(elbo, test_key, model, data, data.test),
             "gradient_variance": gradient_variance(key, seed.learned, x),
         }
 
@@ -86,7 +92,10 @@ def final_bounds(
 
     def one(seed):
         key = jax.random.fold_in(jax.random.fold_in(seed.key, _EVALUATION + 1), state.step)
-        return _bounds(key, seed.learned.model, data, data.test, num_samples)
+        mean = functools.partial(_mean_bound, key=key, model=seed.learned.model, data=data)
+        elbo = functools.partial(hard_elbo, num_samples=10)
+        bound = functools.partial(importance_bound, num_samples=num_samples)
+        return mean(elbo, rows=data.test), mean(bound, rows=data.test)
 
     return each_seed(one)(state.seeds)
 
@@ -103,5 +112,5 @@ def pictures(state: TrainState, data: Dataset, num: int) -> dict[str, Float[Arra
     return {
         "data": x,
         "reconstructions": model.decode(z),
-        "draws from the prior": model.sample_prior(prior_key, num),
+        "prior": model.sample_prior(prior_key, num),
     }

@@ -19,6 +19,7 @@ from .checkpoint import name_leaves, write_atomically
 from .config import TrainConfig
 from .data import Dataset, load
 from .errors import NonFiniteError, UsageError
+from .estimators import RECIPES
 from .evaluate import final_bounds, measure, pictures
 from .run_folder import RunFolder
 from .train import Program, TrainState, program
@@ -169,12 +170,21 @@ class Run:
             f"test_bound_{BOUND_SAMPLES}": results.test_bound,
         }
         write_atomically(folder.results, json.dumps(kept, indent=1) + "\n")
-        c = self.config
-        title = f"{c.model} VAE on {c.data}, {c.estimator}"
-        plots.draw_curves(folder.curves, folder.rows(), title)
-        shown = {k: np.asarray(v) for k, v in pictures(state, self.data, 36).items()}
-        plots.draw_samples(folder.samples, shown, self.data.shape, title)
+        self._draw(folder, state, results)
         return results
+
+    def _draw(self, folder: RunFolder, state: TrainState, results: Results) -> None:
+        c = self.config
+        what = f"{c.model} VAE on {c.data}, {RECIPES[c.estimator].estimator.__name__}"
+        plots.draw_curves(folder.curves, folder.rows(), what)
+        shown = {name: np.asarray(x) for name, x in pictures(state, self.data, 36).items()}
+        blocks = {
+            "Test pictures": shown["data"],
+            "Their reconstructions": shown["reconstructions"],
+            "Draws from the prior": shown["prior"],
+        }
+        bound = f"test ELBO {results.test_elbo[0]:.1f} nats".replace("-", "−")
+        plots.draw_samples(folder.samples, blocks, self.data.shape, f"{what}: {bound}")
 
 
 def _check_batch(config: TrainConfig, data: Dataset) -> None:

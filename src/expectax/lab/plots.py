@@ -8,7 +8,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .checkpoint import TEMPORARY
 
@@ -57,23 +59,30 @@ def draw_curves(path: pathlib.Path, rows: list[dict[str, Any]], title: str) -> N
         title: above both panels.
     """
     with style():
-        canvas = figure(10, 4)
+        canvas = figure(11, 4.2)
         bound, variance = canvas.subplots(1, 2)
         _curve(bound, rows, "train_elbo", BLUE, "training pictures")
         _curve(bound, rows, "test_elbo", ORANGE, "test pictures")
         _focus(bound, rows)
-        bound.set_title("Evidence lower bound")
-        bound.set_ylabel("nats a picture")
-        bound.legend(loc="lower right")
+        bound.set_title("Evidence lower bound, nats a picture")
+        bound.legend(loc="lower right", labelcolor="linecolor")
         _curve(variance, rows, "gradient_variance", GREEN, "")
         variance.set_yscale("log")
-        variance.set_title("Gradient variance")
-        variance.set_ylabel("sum over the encoder's parameters")
+        variance.set_title("Gradient variance, summed over the encoder's parameters")
+        # a curve within a decade still needs more than one label
+        variance.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        variance.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        variance.yaxis.set_minor_formatter(NullFormatter())
         for axes in (bound, variance):
             axes.set_xlabel("step")
             axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
-        canvas.suptitle(title, x=0.01, ha="left", color=INK)
+            axes.tick_params(length=0, which="both")
+        _headline(canvas, title)
         _save(canvas, path)
+
+
+def _headline(canvas: Figure, title: str) -> None:
+    canvas.suptitle(title, x=0.012, ha="left", color=INK, fontsize=13)
 
 
 def _series(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +97,12 @@ def _curve(axes: Axes, rows: list[dict[str, Any]], name: str, color: str, label:
     steps, values = _series(rows, name)
     if len(values) > 1:
         axes.plot(steps, values.T, color=color, linewidth=0.7, alpha=0.35)
-    axes.plot(steps, values.mean(0), color=color, linewidth=2, label=label)
+    mean = values.mean(0)
+    axes.plot(steps, mean, color=color, linewidth=2, label=label, solid_capstyle="round")
+    last = (f"{mean[-1]:.1f}" if abs(mean[-1]) >= 10 else f"{mean[-1]:.2g}").replace("-", "−")
+    axes.annotate(
+        last, (steps[-1], mean[-1]), (5, 0), textcoords="offset points", color=color, va="center"
+    )
     axes.margins(x=0.01)
 
 
@@ -111,31 +125,33 @@ def draw_samples(
         shape: height and width of a picture.
         title: above them all.
     """
+    ink = LinearSegmentedColormap.from_list("ink", [PAPER, INK])
+    ink.set_bad(GRID)
     with style():
-        canvas = figure(3.2 * len(blocks), 3.9)
+        canvas = figure(3.5 * len(blocks), 4.1)
         panels = canvas.subplots(1, len(blocks))
         for axes, (name, pictures) in zip(panels, blocks.items(), strict=True):
-            axes.imshow(montage(pictures, shape), cmap="gray_r", vmin=0, vmax=1)
+            axes.imshow(montage(pictures, shape), cmap=ink, vmin=0, vmax=1)
             axes.set_title(name)
             axes.set_axis_off()
-        canvas.suptitle(title, x=0.01, ha="left", color=INK)
+        _headline(canvas, title)
         _save(canvas, path)
 
 
 def montage(pictures: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Pictures in a square grid, with gray gaps a pixel or so wide.
+    """Pictures in a square grid, framed by gaps (NaN) a pixel or so wide.
 
     Example:
         >>> montage(np.zeros((4, 6)), (3, 2)).shape
-        (7, 5)
+        (9, 7)
     """
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
     gap = max(1, shape[0] // 14)
     height, width = shape[0] + gap, shape[1] + gap
-    grid = np.full((rows * height - gap, columns * width - gap), 0.25)
+    grid = np.full((rows * height + gap, columns * width + gap), np.nan)
     for i, picture in enumerate(np.asarray(pictures).reshape(-1, *shape)):
-        top, left = i // columns * height, i % columns * width
+        top, left = i // columns * height + gap, i % columns * width + gap
         grid[top : top + shape[0], left : left + shape[1]] = picture
     return grid
 

@@ -1,0 +1,233 @@
+"""The command line: parse, call, print. Status 0, or 1 (training broke), or 2 (wrong usage)."""
+
+import contextlib
+import dataclasses
+import io
+import pathlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from ._errors import ExpectaxError, complain
+from .lab import show
+from .lab.config import TrainConfig
+from .lab.errors import NonFiniteError, UsageError, unknown
+from .lab.run_folder import RunFolder, fresh_folder, unfinished_folder
+
+PROGRAM = "expectax"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Train a VAE with discrete latents, and leave a folder with the run."""
+
+    config: tyro.conf.OmitArgPrefixes[TrainConfig] = dataclasses.field(default_factory=TrainConfig)
+    """what to train; options without a default here take the model's or the estimator's"""
+    run_dir: pathlib.Path | None = None
+    """folder for the run; by default the first free runs/MODEL-DATA-ESTIMATOR-N"""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """go on with the run in --run-dir, with the options it was begun with"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    """List the estimators with their claims and their options."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareOptions:
+    """Set estimators side by side on a small problem: bias, variance, evaluations, time."""
+
+    problem: str = "quadratic-bits"
+    """one-bit, quadratic-bits, categories or small-vae"""
+    estimators: str = ""
+    """names separated by commas; by default all of them"""
+    num_draws: int = 2000
+    """gradients drawn for each"""
+    tuning_steps: int = 2000
+    """steps in which learned baselines and control variates are tuned first"""
+    seed: int = 0
+    """of the problem and of the draws"""
+    run_dir: pathlib.Path | None = None
+    """folder for table and plot; by default the first free runs/compare-PROBLEM-N"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReproduceOptions:
+    """Run a published experiment again: published | ours | verdict."""
+
+    name: tyro.conf.Positional[str]
+    """the experiment"""
+    run_dir: pathlib.Path | None = None
+    """folder for tables and pictures; by default the first free runs/NAME-N"""
+    quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """a minute's version"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The `expectax` command. It always ends by SystemExit.
+
+    Arguments:
+        argv: the arguments; by default those of the process.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        name = given[0] if given else "--help"
+        if name in ("-h", "--help"):
+            _help()
+        elif name not in COMMANDS:
+            raise unknown("command", name, list(COMMANDS))
+        else:
+            command = COMMANDS[name]
+            command.run(_parse(name, command.options, given[1:]), given[1:])
+    except NonFiniteError as error:
+        _fail(error, 1)
+    except ExpectaxError as error:
+        _fail(error, 2)
+    except KeyboardInterrupt:
+        _fail("stopped; a run goes on with --run-dir DIR --resume", 130)
+    sys.exit(0)
+
+
+def _fail(error: ExpectaxError | str, status: int) -> None:
+    show.show_error(Console(stderr=True), error)
+    sys.exit(status)
+
+
+def _help() -> None:
+    print(f"usage: {PROGRAM} COMMAND [OPTIONS]\n")
+    for name, command in COMMANDS.items():
+        print(f"  {name:<10} {command.options.__doc__}")
+    print(f"\n{PROGRAM} COMMAND --help shows the options of a command.")
+
+
+def _parse(name: str, options: type, argv: list[str], default: Any = None) -> Any:
+    """tyro's parse, with its error box made one line."""
+    box = io.StringIO()
+    keywords = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(options, prog=f"{PROGRAM} {name}", args=argv, **keywords)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(_unbox(box.getvalue())) from None
+
+
+def _unbox(box: str) -> str:
+    """The sections of a box as one line, without the help text of each suggestion.
+
+    Example:
+        >>> print(_unbox("╭─ Bad ─╮\\n│ no --x │\\n│ ────── │\\n│ run it │\\n╰───────╯"))
+        no --x; run it
+    """
+    rows = [row.strip("│| ") for row in box.splitlines() if row[:1] not in "╭╰+"]
+    text = " ".join("\n" if row and not row.strip("─-") else row for row in rows)
+    sections = [" ".join(part.split()) for part in text.split("\n")]
+    wanted = [part for part in sections if not part.startswith("Argument helptext")]
+    return re.sub(r"\.; ", "; ", "; ".join(filter(None, wanted)))
+
+
+def _train(options: TrainOptions, argv: list[str]) -> None:
+    config = options.config
+    if options.resume:
+        path = unfinished_folder(options.run_dir)
+        stored = RunFolder(path).stored_config()
+        if stored is not None:
+            config = _agree(stored, argv)
+    else:
+        c = config
+        path = fresh_folder(options.run_dir, f"{c.model}-{c.data}-{c.estimator}")
+    console = Console()
+    from .lab.loop import Run, open_run
+
+    with console.status("compiling"):
+        run = Run(config)
+    folder = open_run(path, config)
+    with show.progress(console, config.steps) as report:
+        results = run.train(folder, report=report, warn=show.note_damage(Console(stderr=True)))
+    show.show_results(console, config, run.data.summary, folder, results)
+
+
+def _agree(stored: TrainConfig, argv: list[str]) -> TrainConfig:
+    """The stored config, once what the command line says besides does not contradict it."""
+    now = _parse("train", TrainOptions, argv, TrainOptions(config=stored)).config
+    # the data's bytes are known by their checksum: the folder may have moved
+    stored = dataclasses.replace(stored, data_dir=now.data_dir)
+    for field in dataclasses.fields(stored):
+        mine, asked = getattr(stored, field.name), getattr(now, field.name)
+        if mine != asked:
+            flag = "--" + field.name.replace("_", "-")
+            raise UsageError(
+                complain(
+                    f"--resume was given with {flag} {asked}",
+                    f"the run was begun with {mine}, and goes on as it was begun",
+                    f"drop {flag}, or train into another --run-dir",
+                )
+            )
+    return stored
+
+
+def _list(options: ListOptions, argv: list[str]) -> None:
+    del options, argv
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=220)  # a pipe has no width: one line for each estimator
+    console.print(show.estimator_table())
+
+
+def _compare(options: CompareOptions, argv: list[str]) -> None:
+    del argv
+    from .lab.comparison import run_comparison, save_comparison
+    from .lab.estimators import RECIPES
+
+    console = Console()
+    path = fresh_folder(options.run_dir, f"compare-{options.problem}")
+    names = [name.strip() for name in options.estimators.split(",") if name.strip()]
+    with console.status("comparing"):
+        comparison = run_comparison(
+            options.problem,
+            names or list(RECIPES),
+            num_draws=options.num_draws,
+            tuning_steps=options.tuning_steps,
+            seed=options.seed,
+        )
+    if all(row.reason for row in comparison.rows):
+        raise UsageError(comparison.rows[0].reason)
+    console.print(str(comparison), soft_wrap=True, highlight=False)
+    show.show_lines(console, save_comparison(path, comparison))
+
+
+def _reproduce(options: ReproduceOptions, argv: list[str]) -> None:
+    del argv
+    from .lab.experiments import EXPERIMENTS
+
+    if options.name not in EXPERIMENTS:
+        raise unknown("experiment", options.name, list(EXPERIMENTS))
+    console = Console()
+    path = fresh_folder(options.run_dir, options.name)
+    EXPERIMENTS[options.name].run(path, options.quick, console)
+    show.show_lines(console, {"run folder": path})
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command: its options, and what is called with them and the arguments as given."""
+
+    options: type
+    run: Callable[[Any, list[str]], None]
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(TrainOptions, _train),
+    "list": Command(ListOptions, _list),
+    "compare": Command(CompareOptions, _compare),
+    "reproduce": Command(ReproduceOptions, _reproduce),
+}
+
+if __name__ == "__main__":
+    main()
