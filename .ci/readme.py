@@ -1,6 +1,6 @@
 """Write the shell blocks of a README as scripts, with long runs shortened.
 
-    python .ci/readme.py README.md FOLDER
+python .ci/readme.py README.md FOLDER
 """
 
 import pathlib
