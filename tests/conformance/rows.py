@@ -42,7 +42,6 @@ class Row:
         name: in test ids.
         make: from a problem to the estimator (leaves may have the problem's shapes).
         larger: whether it is a second, larger size: fewer checks on fewer problems.
-        also: further problems than its claims oblige it to.
         exact: the problems on which its randomness can be summed out.
         skip: check to reason.
     """
@@ -50,7 +49,6 @@ class Row:
     name: str
     make: Callable[[Problem], ex.AbstractEstimator]
     larger: bool = False
-    also: tuple[Callable[[], Problem], ...] = ()
     exact: tuple[str, ...] = ()
     skip: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -67,7 +65,6 @@ class Row:
             plan = [(rich, (*ON_EVERY_PROBLEM, "evaluations"))]
             return plan if rich != "tree" else [*plan, ("bits", EXACT)]
         first, *others = [p.name for p in problems_for(self.kind)]
-        others += [make().name for make in self.also]
         plan = [(first, EVERYTHING), *((name, ON_EVERY_PROBLEM) for name in others)]
         if needs is not Reparameterized and "single" not in others:
             plan.append(("single", EXACT))
@@ -109,7 +106,6 @@ def _relax(problem: Problem, width: int, baseline: float | None) -> ex.RELAX:
 
 _DISCRETE = ("bits", "hots", "tree", "single")
 _BITS = ("bits", "single")
-_CONTINUOUS = (gaussian, gamma)
 
 ROWS = (
     Row("Enumerate", lambda _: ex.Enumerate(), exact=_DISCRETE),
@@ -120,14 +116,14 @@ ROWS = (
         exact=_DISCRETE,
         skip={"evaluations": "the backward pass makes each chunk again, the last one padded"},
     ),
-    Row("ScoreFunction", lambda _: ex.ScoreFunction(), also=_CONTINUOUS, exact=_DISCRETE),
+    Row("ScoreFunction", lambda _: ex.ScoreFunction(), exact=_DISCRETE),
     Row(
         "ScoreFunction, 4 draws and a baseline",
         lambda p: ex.ScoreFunction(4, baseline=_batch(p, -0.4, 0.9)),
         larger=True,
         exact=_DISCRETE,
     ),
-    Row("LeaveOneOut", lambda _: ex.LeaveOneOut(2), also=_CONTINUOUS, exact=_DISCRETE),
+    Row("LeaveOneOut", lambda _: ex.LeaveOneOut(2), exact=_DISCRETE),
     Row("LeaveOneOut, 4 draws", lambda _: ex.LeaveOneOut(4), larger=True, exact=_DISCRETE),
     Row("NVIL", lambda _: ex.NVIL(0.3), exact=_DISCRETE),
     Row(

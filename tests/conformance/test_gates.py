@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import expectax as ex
-from expectax.testing import Gate, check_biased, check_mean, merge, moments_of, stream
+from expectax.testing import Gate, check_biased, check_mean, merge, moments_of, over_keys, stream
 
 pytestmark = pytest.mark.usefixtures("float64")
 NUM = 200_000
@@ -64,7 +64,7 @@ def test_draws_needed_is_enough_and_not_much_more():
 def test_streamed_moments_are_those_of_all_draws_at_once():
     sample = lambda key: {"x": jax.random.normal(key, (3,), jnp.float64) + 1e3}
     chunks, key = 5, jax.random.key(1)
-    streamed = jax.jit(lambda key, n: stream(sample, key, n, chunk=64))(key, chunks)
+    streamed = stream(over_keys(sample), key, chunks, chunk=64)
 
     @jax.jit
     def everything(key):
@@ -82,9 +82,13 @@ def test_streamed_moments_are_those_of_all_draws_at_once():
 
 
 def test_merging_does_not_depend_on_the_order():
-    a, b = moments_of({"x": _normal(0.0)["x"][:10]}), moments_of({"x": _normal(5.0)["x"][:70]})
-    for left, right in zip(jax.tree.leaves(merge(a, b)), jax.tree.leaves(merge(b, a)), strict=True):
+    draws = np.asarray(_normal(5.0)["x"][:80])
+    a, b, together = map(jax.device_get, map(jax.jit(moments_of), (draws[:10], draws[10:], draws)))
+    for left, right, whole in zip(
+        *map(jax.tree.leaves, (merge(a, b), merge(b, a), together)), strict=True
+    ):
         np.testing.assert_allclose(left, right, rtol=1e-12)
+        np.testing.assert_allclose(left, whole, rtol=1e-12)
 
 
 def test_rare_large_draws_do_not_raise_false_alarms():

@@ -37,7 +37,7 @@ from ._moments import (
     Moments as Moments,
     merge as merge,
     moments_of as moments_of,
-    no_draws as no_draws,
+    over_keys as over_keys,
     stream as stream,
 )
 from ._mutants import Mutant as Mutant, mutants as mutants

@@ -21,10 +21,11 @@ from ..distributions import (
     joint,
 )
 from ..distributions._bernoulli import BernoulliView
+from ._compile import quick
 from ._gates import check_biased, check_mean, gather
-from ._moments import no_draws, stream
+from ._moments import over_keys
 from ._scripts import Script, expected_value, randomness, script_of_draws, script_of_noise
-from ._trial import Inapplicable, Trial, assert_same, cast, check, lightly, quick
+from ._trial import Inapplicable, Trial, assert_same, cast, check
 
 _MOST_SCENES = 25_000  # of finite draws: four draws of twelve outcomes
 _MOST_NODES = 85_000  # of the quadrature: 96 for each piece of two bits, which gives 1e-10
@@ -235,7 +236,10 @@ def capability(trial: Trial) -> None:
 
 @check()
 def derivative_order(trial: Trial) -> None:
-    """Second and third derivatives are right, or they raise."""
+    """Second and third derivatives are right, or they raise.
+
+    Exactly, where the draws can be summed; by streamed draws, of the second, where they cannot.
+    """
     arguments = (trial.params, trial.estimator, trial.key("order"))
     line = _line(trial)
     if trial.claims.order == 1:
@@ -259,7 +263,8 @@ def derivative_order(trial: Trial) -> None:
         script, tolerance = _script(trial)
     except Inapplicable:
         value = lambda key: lambda p: trial.problem.value(p, trial.estimator, key)
-        _streamed(trial, lambda key: along(value(key))(trial.params), truth)
+        second = lambda key: {"second": along(value(key))(trial.params)["second"]}
+        _streamed(trial, second, {"second": truth["second"]})
         return
     value = lambda p: expected_value(script, trial.problem, p, trial.estimator)
     found = quick(along(value))(trial.params)
@@ -286,8 +291,7 @@ def _streamed(trial: Trial, sample: Any, truth: Any) -> None:
     """Gates for a quantity of its own, by a program of its own."""
     most = lambda tree: max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(tree))
     scale = {order: jax.tree.map(lambda _: most(t), t) for order, t in truth.items()}  # noqa: B023
-    run = lightly(lambda key, n, start: stream(sample, key, n, start=start))
-    key = trial.key("derivatives")
-    moments = gather(run, no_draws(sample), key, scale=scale, gate=trial.gate)
+    program, key = over_keys(sample), trial.key("derivatives")
+    moments = gather(program, key, scale=scale, gate=trial.gate)
     trial.count(truth)
     check_mean(moments, truth, scale=scale, gate=trial.gate, what=f"{trial.name}, derivatives")

@@ -11,7 +11,8 @@ from jaxtyping import Array
 
 from .._expect import expect
 from ..estimators import AbstractEstimator
-from ._trial import Inapplicable, Trial, check, quick
+from ._compile import quick
+from ._trial import Inapplicable, Trial, check
 
 _NUM_KEYS = 128
 _STEP = 1e-4

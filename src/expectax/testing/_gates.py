@@ -21,7 +21,7 @@ from jax.scipy.special import ndtri
 from jaxtyping import PyTree
 
 from .._errors import UnderpoweredError, complain
-from ._moments import Moments, moments_of
+from ._moments import CHUNK, Moments, moments_of, stream
 
 _ROUNDING = 1e-10
 """Float64 sums of exact terms differ from the truth by this much of its scale, at most."""
@@ -62,9 +62,10 @@ class Gate:
 
     def draws_needed(self, pilot: Moments, scale: PyTree) -> int:
         """How many draws will pass Gate B, judged by a pilot, with a margin of a tenth."""
-        ratio = lambda a, s: jnp.max(a / (0.9 * self.power * s))
-        allowed = self.allowance(pilot, scale)
-        worst = max(map(float, jax.tree.leaves(jax.tree.map(ratio, allowed, scale))))
+        ratio = lambda a, s: a / (0.9 * self.power * s)
+        ratios = jax.tree.leaves(jax.tree.map(ratio, self.allowance(pilot, scale), scale))
+        # what is not finite is broken: no number of draws would mend it
+        worst = max(float(np.max(np.where(np.isfinite(r), r, 0.0))) for r in ratios)
         return int(pilot.count * worst**2) + 1
 
     def excess(self, moments: Moments, truth: PyTree, scale: PyTree) -> PyTree:
@@ -95,37 +96,35 @@ class Gate:
 
 
 def gather(
-    run: Callable[[Any, int, Moments], Moments],
-    start: Moments,
+    program: Callable[..., Moments],
     key: Any,
-    *,
+    *arguments: Any,
     scale: PyTree,
-    gate: Gate,
+    gate: Gate | None = None,
     fewest: int = 0,
     most: int = 2**23,
-    chunk: int = 1024,
 ) -> Moments:
     """As many draws as Gate B needs, by the variance of those already made.
 
     Arguments:
-        run: a compiled `stream`: key, number of chunks and start to moments.
-        start: usually `no_draws(sample)`.
+        program: `over_keys(sample)`.
         key: consumed.
+        arguments: passed on to `sample`.
         scale: what 2 % is of.
         gate: z and power.
         fewest, most: bounds on the number of draws; with `most` Gate B may still fail.
-        chunk: that of `run`.
     """
-    moments = run(jax.random.fold_in(key, 0), 8, start)
-    spread = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(moments.m2)])
-    if not np.isfinite(spread).all() or not spread.any():
-        return moments  # broken, or not random: more draws would tell no more
+    gate = gate or Gate()
+    moments = stream(program, jax.random.fold_in(key, 0), 1, *arguments)
+    if not any(np.any(leaf != 0) for leaf in jax.tree.leaves(moments.m2)):
+        return moments  # nothing is random
     for attempt in range(1, 9):
         needed = min(max(gate.draws_needed(moments, scale), fewest), most)
         missing = needed - int(moments.count)
         if missing <= 0:
             break
-        moments = run(jax.random.fold_in(key, attempt), -(-missing // chunk), moments)
+        again = jax.random.fold_in(key, attempt)
+        moments = stream(program, again, -(-missing // CHUNK), *arguments, start=moments)
     return moments
 
 

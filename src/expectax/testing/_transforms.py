@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ..distributions import joint
+from ._compile import quick
 from ._gates import check_mean
-from ._trial import Inapplicable, Trial, assert_same, cast, check, quick
+from ._trial import Inapplicable, Trial, assert_same, cast, check
 
 _NUM_COPIES = 3
 

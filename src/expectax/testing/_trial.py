@@ -13,17 +13,12 @@ from jaxtyping import Array, PyTree
 
 from ..distributions import joint
 from ..estimators import AbstractEstimator, Evaluations
+from ._compile import quick
 from ._gates import Gate, batch_scale, default_scale, gather
-from ._moments import Moments, no_draws, stream
+from ._moments import Moments, over_keys, stream
 from ._problems import Layers, Params, Problem
 
-_CHUNK = 1024
 _FEWEST = 2**17  # draws, so that a variable with p = 1e-4 is seen about a dozen times
-
-# Compiling is most of the cost of the battery. A program that runs once is not worth the
-# compiler's effort; one that makes 1e5 draws is worth some.
-quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
-lightly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "1"})
 
 
 class Inapplicable(Exception):
@@ -121,20 +116,12 @@ class Trial:
         }
 
     @functools.cached_property
-    def _stream(self) -> Callable[..., Moments]:
-        def run(params, estimator, key, num_chunks, start):
-            sample = lambda key: self.draw(params, estimator, key)
-            return stream(sample, key, num_chunks, _CHUNK, start)
-
-        return lightly(run)
+    def _program(self) -> Callable[..., Moments]:
+        return over_keys(lambda key, params, estimator: self.draw(params, estimator, key))
 
     def few(self, name: str, params: Params) -> Moments:
         """The moments of some thousand draws, by the program that makes the many."""
-        return self._stream(params, self.estimator, self.key(name), 4, self._no_draws)
-
-    @functools.cached_property
-    def _no_draws(self) -> Moments:
-        return no_draws(lambda key: self.draw(self.params, self.estimator, key))
+        return stream(self._program, self.key(name), 1, params, self.estimator)
 
     def moments(
         self,
@@ -153,15 +140,14 @@ class Trial:
         truth = self.exact(at)
         scale = self.scale(truth)
         if name not in self._moments:
-            run = functools.partial(self._stream, at, estimator)
             self._moments[name] = gather(
-                run,
-                self._no_draws,
+                self._program,
                 self.key(name),
+                at,
+                estimator,
                 scale=scale,
                 gate=self.gate,
                 fewest=_FEWEST,
-                chunk=_CHUNK,
             )
         return self._moments[name], truth, scale
 
