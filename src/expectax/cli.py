@@ -60,8 +60,8 @@ class CompareOptions:
 class ReproduceOptions:
     """Run a published experiment again: published | ours | verdict."""
 
-    name: tyro.conf.Positional[str]
-    """the experiment"""
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """the experiment; any other name lists those there are"""
     run_dir: pathlib.Path | None = None
     """folder for tables and pictures; by default the first free runs/NAME-N"""
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -16,6 +16,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
@@ -152,8 +153,6 @@ def _storable(leaf: Any) -> Any:
 
 
 def _as_was(stored: Any, leaf: Any) -> Any:
-    return (
-        jax.random.wrap_key_data(stored, impl=jax.random.key_impl(leaf))
-        if _is_key(leaf)
-        else stored
-    )
+    # by way of the host: an array bound to a device would have every program compiled again
+    raw = jnp.asarray(np.asarray(stored))
+    return jax.random.wrap_key_data(raw, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else raw

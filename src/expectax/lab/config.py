@@ -80,8 +80,8 @@ class TrainConfig:
         self._at_least("num_categories", 2)
         self._at_least("hidden", 1)
         self._at_least("seed", 0)
-        if not self.learning_rate > 0:
-            raise _bad("learning_rate", self.learning_rate, "a number above zero")
+        if not 0 < self.learning_rate < 1e37:  # ten times it still fits single precision
+            raise _bad("learning_rate", self.learning_rate, "a number above zero, such as 1e-3")
         self.model_options()
         self.estimator_options()
 

@@ -71,8 +71,9 @@ class Run:
         self.data: Dataset = load(config.data, config.data_dir)
         _check_batch(config, self.data)
         self.program: Program = program(config)
-        # no step is taken, but the whole step is traced: what cannot work raises here
         self._visit = 1
+        self._kept: int | None = None
+        # no step is taken, but the whole step is traced: what cannot work raises here
         self.start: TrainState = self.program.advance(self.program.init(self.data), self.data, 0)
 
     @property
@@ -101,6 +102,7 @@ class Run:
         checkpoints = folder.checkpoints()
         found = checkpoints.restore_latest(self.start, warn)
         first, state = found if found is not None else (0, self.start)
+        self._kept = first if found is not None else None
         folder.forget_after(first if found is not None else -1)
         if found is None:
             folder.append(_rows(state, self._measure(state), 0))
@@ -112,6 +114,7 @@ class Run:
             folder.append(_rows(state, self._measure(state), point - step))
             state, step = _forget_objective(state), point
             checkpoints.save(step, state)
+            self._kept = step
             report(Report(step, self.config.steps, *_last(folder)))
         checkpoints.close()
         taken, seconds = self.config.steps - first, time.perf_counter() - began
@@ -141,7 +144,7 @@ class Run:
         values = measure(state, self.data, self.config.batch_size)
         for name, value in values.items():
             if not np.isfinite(value).all():
-                raise NonFiniteError(_stopped(int(state.step), f"{name} is not finite"))
+                raise NonFiniteError(_stopped(int(state.step), f"{name} is not finite", self._kept))
         return values
 
     def _check_finite(self, before: TrainState, after: TrainState, step: int, visit: int) -> None:
@@ -157,7 +160,7 @@ class Run:
             state = self.program.advance(state, self.data, 1)
             bad = [name for name, finite in _finite(state).items() if not finite]
             if bad:
-                raise NonFiniteError(_stopped(again, _describe(bad)))
+                raise NonFiniteError(_stopped(again, _describe(bad), self._kept))
 
     def _finish(
         self, folder: RunFolder, state: TrainState, steps_taken: int, seconds: float
@@ -204,27 +207,29 @@ def _all_finite(leaves: dict[str, Array]) -> dict[str, Array]:
 
 
 def _finite(state: TrainState) -> dict[str, bool]:
-    """Whether each leaf is finite, by name; the objective first, then the parameters."""
+    """Whether each leaf is finite, by name: the objective, what is learned, Adam's moments."""
     parts = {"objective": state.seeds.objective} | name_leaves(state.seeds.learned)
+    # a moment that overflows freezes its parameter without a trace in the objective
+    parts |= {f"optimizer.{name}": x for name, x in name_leaves(state.seeds.optimizer).items()}
     floats = {n: x for n, x in parts.items() if eqx.is_inexact_array(x)}
     return {n: bool(ok) for n, ok in jax.device_get(_all_finite(floats)).items()}
 
 
 def _describe(bad: list[str]) -> str:
+    """The first leaf that is not finite, and how many more there are."""
     parameters = [name for name in bad if name != "objective"]
-    objective = "objective" in bad
     if not parameters:
-        return "the objective is not finite (no parameter is yet)"
-    others = f" and {len(parameters) - 1} other leaves" if len(parameters) > 1 else ""
-    also = ", as is the objective" if objective else " (the objective still is)"
-    return f"{parameters[0]}{others} not finite{also}"
+        return "objective is not finite, while every parameter still is"
+    others = f", nor are {len(bad) - 1} others" if len(bad) > 1 else ""
+    return f"{parameters[0]} is not finite{others}"
 
 
-def _stopped(step: int, what: str) -> str:
+def _stopped(step: int, what: str, kept: int | None) -> str:
+    checkpoint = f"step {kept}" if kept is not None else "none, for it was too early"
     return complain(
         f"training stopped at step {step}",
         what,
-        "pass a smaller --learning-rate, or another estimator; the last checkpoint is whole",
+        f"pass a smaller --learning-rate, or another estimator (last checkpoint: {checkpoint})",
     )
 
 

@@ -125,8 +125,7 @@ def draw_samples(
         shape: height and width of a picture.
         title: above them all.
     """
-    ink = LinearSegmentedColormap.from_list("ink", [PAPER, INK])
-    ink.set_bad(GRID)
+    ink = LinearSegmentedColormap.from_list("ink", [PAPER, INK]).with_extremes(bad=GRID)
     with style():
         canvas = figure(3.5 * len(blocks), 4.1)
         panels = canvas.subplots(1, len(blocks))

@@ -5,6 +5,7 @@ the compiled program, not part of it. So a run's bits depend neither on how ofte
 nor on where the run was cut and resumed.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -73,8 +74,12 @@ class Program(eqx.Module):
     advance: Callable[[TrainState, Dataset, int], TrainState]
 
 
+@functools.lru_cache(maxsize=4)
 def program(config: TrainConfig) -> Program:
-    """The training program of a run. Nothing is compiled before its parts are called."""
+    """The training program of a run. Nothing is compiled before its parts are called.
+
+    Asked for again, it is the same object, with what it has compiled.
+    """
     optimizer = _optimizer(config)
 
     @eqx.filter_jit

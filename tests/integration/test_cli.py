@@ -1,0 +1,153 @@
+"""The command line: help, lists, and refusals of one line with exit status 2."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from expectax import cli
+from expectax.lab import experiments
+from expectax.lab.config import MODELS
+from expectax.lab.data import DATASETS
+from expectax.lab.estimators import RECIPES
+from expectax.lab.problems import PROBLEMS
+
+
+def run(*argv: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(a) for a in argv])
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Every command runs in an empty folder, wide enough that help is not wrapped."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_the_command_is_installed_and_helps_without_a_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "expectax.cli", "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert not done.stderr
+    for command in ("train", "list", "compare", "reproduce"):
+        assert command in done.stdout
+
+
+def test_help_names_every_model_data_set_and_option(capsys):
+    assert run("train", "--help") == 0
+    text = capsys.readouterr().out
+    options = {o for recipe in RECIPES.values() for o in recipe.options}
+    for flag in ("run-dir", "resume", "data-dir", "num-seeds", *options):
+        assert "--" + flag.replace("_", "-") in text
+    for name in (*MODELS, *DATASETS):
+        assert name in text
+    assert run("compare", "--help") == 0
+    text = capsys.readouterr().out
+    for name in PROBLEMS:
+        assert name in text
+
+
+def test_list_shows_every_estimator_and_what_it_claims(capsys):
+    assert run("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, recipe in RECIPES.items():
+        row = next(line for line in lines if f"│{name[:20]}" in line.replace("│ ", "│"))
+        assert (" yes " in row.split("│")[3]) == recipe.estimator.claims.unbiased
+        assert recipe.estimator.claims.needs.__name__ in row
+
+
+MISTAKES = {
+    "no such command": (["trian"], ["trian", "train"]),
+    "no such option": (["train", "--stesp", "3"], ["--stesp", "--steps"]),
+    "not a number": (["train", "--steps", "many"], ["--steps", "many"]),
+    "no value": (["train", "--steps"], ["--steps"]),
+    "no such model": (["train", "--model", "deep"], ["deep", *MODELS]),
+    "no such data": (["train", "--data", "cifar"], ["cifar", *DATASETS]),
+    "no such estimator": (["train", "--estimator", "disram"], ["disram", *RECIPES]),
+    "another's option": (["train", "--num-pairs", 2, "--estimator", "arm"], ["--num-pairs", "arm"]),
+    "a bad number": (["train", "--steps", 0], ["--steps is 0"]),
+    "too large a batch": (["train", "--batch-size", 5000], ["5000", "1438"]),
+    "no folder of data": (["train", "--data", "mnist"], ["--data-dir"]),
+    "no such folder": (
+        ["train", "--data", "mnist", "--data-dir", "nowhere"],
+        ["nowhere/train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a402"],
+    ),
+    "bits for categories": (
+        ["train", "--estimator", "disarm", "--model", "categorical"],
+        ["DisARM", "OneHotCategorical"],
+    ),
+    "continuous for bits": (["train", "--estimator", "pathwise"], ["Pathwise", "DisARM"]),
+    "too much to sum": (["train", "--estimator", "enumerate"], ["Enumerate", "outcomes"]),
+    "resume nothing": (["train", "--resume"], ["--run-dir"]),
+    "no such problem": (["compare", "--problem", "hard"], ["hard", *PROBLEMS]),
+    "compare no such": (["compare", "--estimators", "arm,disram"], ["disram", *RECIPES]),
+    "compare what cannot": (
+        ["compare", "--problem", "categories", "--estimators", "arm"],
+        ["ARM", "OneHotCategorical"],
+    ),
+    "reproduce what": (["reproduce"], ["NAME"]),
+    "no such experiment": (["reproduce", "cold-fusion"], ["cold-fusion", "one-bit"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(mistake, capsys, tmp_path):
+    argv, fragments = MISTAKES[mistake]
+    assert run(*argv) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    for fragment in fragments:
+        assert str(fragment) in err
+    assert not out
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [["train"], ["compare"], ["reproduce", "one-bit"]])
+def test_a_folder_with_something_in_it_is_left_alone(command, capsys, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("keep")
+    assert run(*command, "--run-dir", "mine") == 2
+    assert "mine" in capsys.readouterr().err
+    assert [p.read_text() for p in (tmp_path / "mine").iterdir()] == ["keep"]
+
+
+def test_compare_leaves_table_figures_and_plot(capsys, tmp_path):
+    names = "disarm,rebar,pathwise"
+    options = ["--num-draws", 50, "--tuning-steps", 20]
+    assert run("compare", "--problem", "one-bit", "--estimators", names, *options) == 0
+    out = capsys.readouterr().out
+    folder = tmp_path / "runs" / "compare-one-bit-1"
+    rows = json.loads((folder / "comparison.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == names.split(",")
+    assert rows[0]["variance"] > 0
+    assert rows[2]["reason"]
+    for line in (folder / "table.txt").read_text().splitlines():
+        assert line in out
+    assert (folder / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+    assert str(folder.relative_to(tmp_path)) in out
+
+
+def test_reproduce_hands_the_experiment_its_folder(monkeypatch, capsys):
+    seen = []
+
+    @dataclasses.dataclass
+    class Fake:
+        name: str = "fake"
+        summary: str = "nothing"
+
+        def run(self, run_dir, quick, console):
+            seen.append((run_dir, quick))
+            console.print("done")
+
+    monkeypatch.setitem(experiments.EXPERIMENTS, "fake", Fake())
+    assert run("reproduce", "fake", "--quick") == 0
+    assert run("reproduce", "fake", "--run-dir", "here") == 0
+    assert seen == [(pathlib.Path("runs/fake-1"), True), (pathlib.Path("here"), False)]
+    assert "runs/fake-1" in capsys.readouterr().out

@@ -1,0 +1,113 @@
+"""The VAEs: normalised densities, an independent twin of each term, and where they start."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import expectax as ex
+from expectax.distributions import joint
+from expectax.models import categorical_vae, linear_vae, nonlinear_vae
+
+MEAN = jnp.array([0.2, 0.5, 0.9, 0.0])
+MODELS = {
+    "linear": lambda key: linear_vae(key, MEAN, 3),
+    "nonlinear": lambda key: nonlinear_vae(key, MEAN, 3, hidden=(6, 5)),
+    "categorical": lambda key: categorical_vae(key, MEAN, 2, 3, hidden=(6,)),
+}
+
+
+@functools.cache
+def stirred(name: str):
+    """The model with parameters that are not at their start."""
+
+    @eqx.filter_jit
+    def make():
+        floats, rest = eqx.partition(MODELS[name](jax.random.key(0)), eqx.is_inexact_array)
+        leaves, structure = jax.tree.flatten(floats)
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        moved = [x + 0.5 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+        return eqx.combine(jax.tree.unflatten(structure, moved), rest)
+
+    return make()
+
+
+def all_draws(model):
+    views = joint(model.prior())
+    return views.outcome(jnp.arange(views.num_outcomes))
+
+
+def all_pictures():
+    return ((jnp.arange(16)[:, None] >> jnp.arange(4)) & 1).astype(jnp.float32)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_joint_is_a_distribution(name):
+    model = stirred(name)
+    z, x = all_draws(model), all_pictures()
+    pair = lambda model, x, z: model.log_joint(x, z)
+    table = jax.vmap(jax.vmap(pair, (None, 0, None)), (None, None, 0))
+    table = np.asarray(eqx.filter_jit(table)(model, x, z))
+    assert np.isclose(np.exp(table).sum(), 1.0, atol=1e-5)
+    assert table.std() > 0.5  # and not the uniform one
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_terms_equal_numpyros_and_take_any_leading_axes(name):
+    model = stirred(name)
+    z = all_draws(model)[:6].reshape(2, 3, *all_draws(model).shape[1:])
+    x = all_pictures()[:6].reshape(2, 3, 4)
+    prior = dist.Bernoulli(logits=model.prior_logits).to_event(1)
+    if name == "categorical":
+        prior = ex.OneHotCategorical(logits=model.prior_logits).to_event(1)
+    likelihood = dist.Bernoulli(probs=model.decode(z)).to_event(1)
+    twin = prior.log_prob(z) + likelihood.log_prob(x)
+    assert np.allclose(model.log_joint(x, z), twin, atol=1e-4)
+    q = model.posterior(x)
+    assert (q.batch_shape, q.event_shape) == ((2, 3), model.prior().event_shape)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_starts_at_the_data_and_only_the_center_stays(name):
+    model = MODELS[name](jax.random.key(0))
+    start = jax.nn.sigmoid(model.decoder.layers[-1].bias)
+    assert np.allclose(start, jnp.clip(MEAN, 1e-3, 1 - 1e-3), atol=1e-6)
+
+    def loss(model):
+        x = all_pictures()[:5]
+        logits = jnp.sum(joint(model.posterior(x)).logits ** 2)
+        return logits - model.log_joint(x, all_draws(model)[:5]).sum()
+
+    gradient = eqx.filter_jit(eqx.filter_grad(loss))(model)
+    moving = jax.tree.leaves(eqx.tree_at(lambda m: m.center, gradient, None))
+    assert all(np.any(leaf) for leaf in moving)
+    assert not np.any(gradient.center)
+
+
+def test_the_likelihood_has_the_right_slope_at_a_logit_of_exactly_zero():
+    model = linear_vae(jax.random.key(0), jnp.full(4, 0.5), 3)
+    model = eqx.tree_at(lambda m: m.decoder, model, jax.tree.map(jnp.zeros_like, model.decoder))
+    x = all_pictures()[5]
+    gradient = eqx.filter_grad(lambda m: m.log_joint(x, jnp.ones(3)))(model)
+    assert jnp.array_equal(gradient.decoder.layers[0].bias, x - 0.5)
+    assert jnp.array_equal(gradient.prior_logits, jnp.full(3, 0.5))
+
+
+@pytest.mark.parametrize("name", ["linear", "categorical"])
+def test_draws_from_the_prior_have_its_mean(name):
+    model, num = stirred(name), 30_000
+    z = all_draws(model)
+    exact = jnp.exp(model.log_prior(z)) @ model.decode(z)
+    drawn = model.sample_prior(jax.random.key(2), num)
+    error = drawn.std(0) / num**0.5
+    assert jnp.all(4.5 * error < 0.02)  # the check has power
+    assert jnp.all(jnp.abs(drawn.mean(0) - exact) < 4.5 * error)
+
+
+def test_two_models_of_one_description_have_one_structure():
+    one, two = (nonlinear_vae(jax.random.key(i), MEAN, 3) for i in range(2))
+    assert jax.tree.structure(one) == jax.tree.structure(two)
