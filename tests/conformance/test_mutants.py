@@ -1,9 +1,15 @@
 """The battery kills every mutant by the checks named for it, and by no other; the healthy live."""
 
+import itertools
+
 import equinox as eqx
+import numpy as np
 import pytest
 
-from expectax.testing import CHECKS, ConformanceError, Trial, mutants, run_check
+import expectax as ex
+from expectax.testing import CHECKS, ConformanceError, Trial, bits, mutants, run_check
+from expectax.testing._mutants import ScaledScore
+from expectax.testing._trial import assert_same
 
 from .rows import ROWS, trial
 
@@ -61,16 +67,67 @@ def test_the_healthy_original_passes(name):
     assert failures(_healthy(mutant), [mutant.killed_by, *mutant.also]) == set()
 
 
-def test_the_list_holds_the_mistakes_that_published_code_has_made():
+# Each compares two programs by `assert_same`, and fails as that fails; a mutant of one would be an
+# estimator that looks at how it is being run.
+COMPARISONS = {
+    "eager",
+    "vmap",
+    "grad_of_vmap",
+    "scan",
+    "checkpoint",
+    "legacy_key",
+}
+PLANTED_BELOW = {"capability", "no_retrace", "nested"}
+
+
+def test_every_check_has_been_seen_to_fail():
+    killers = {name for m in MUTANTS.values() for name in {m.killed_by} | m.also}
+    assert killers | COMPARISONS | PLANTED_BELOW == set(CHECKS)
     assert len(MUTANTS) >= 10
-    assert {m.killed_by for m in MUTANTS.values()} >= {
-        "gradient_mean",
-        "cost_parameters",
-        "key_reuse",
-        "batch_elements",
-        "evaluations",
-        "control_gradient",
-        "masked_category",
-        "derivative_order",
-        "differentiability",
-    }
+
+
+@pytest.mark.parametrize("off", [1e-9, np.nan])
+@pytest.mark.usefixtures("float64")
+def test_a_comparison_sees_a_difference(off):
+    one = {"x": np.array([1.0, 2.0])}
+    assert_same(one, {"x": one["x"] + 1e-14}, "rounding")
+    with pytest.raises(AssertionError, match="'x'"):
+        assert_same(one, {"x": one["x"] + [0, off]}, "a difference")
+
+
+def _fails(check, trial):
+    with pytest.raises(ConformanceError) as error:
+        run_check(check, trial)
+    assert error.value.check == check
+
+
+def test_an_operator_that_refuses_nothing_is_seen(monkeypatch):
+    monkeypatch.setattr("expectax._expect.require", lambda *_: None)
+    _fails("capability", Trial(ex.DisARM(), bits()))  # which would run on one-hot variables, wrong
+
+
+class Restless(ex.ScoreFunction):
+    """An estimator that is another type in the eyes of `jit` at every call."""
+
+    serial: int = eqx.field(static=True, default_factory=itertools.count().__next__)
+
+
+def test_an_estimator_that_is_compiled_again_is_seen():
+    trial = Trial(Restless(), bits())
+    compiled = trial.one
+    trial.__dict__["one"] = lambda params, _, key: compiled(params, Restless(), key)
+    _fails("no_retrace", trial)
+
+
+def test_a_bias_in_the_second_layer_alone_is_seen():
+    class Both(ScaledScore):
+        """Right on the first layer, where f has no random choices of its own; wrong with any."""
+
+        def estimate(self, key, q, f):
+            inside = "custom_jvp_call" in str(f.function)
+            return ScaledScore(0.9 if inside else 1.0).estimate(key, q, f)
+
+    with Trial.precision():
+        trial = Trial(Both(1.0), bits())
+    run_check("gradient_mean", trial)
+    _fails("nested", trial)

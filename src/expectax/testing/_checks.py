@@ -220,6 +220,8 @@ _WITHOUT: dict[type, Any] = {
 @check()
 def capability(trial: Trial) -> None:
     """A q that lacks what the estimator needs is refused; one that has it is not."""
+    if trial.claims.needs not in _WITHOUT:
+        raise Inapplicable(f"no distribution is known to lack {trial.claims.needs.__name__}")
     make = _WITHOUT[trial.claims.needs]
     sites = joint(trial.problem.make_q(trial.params["q"])).sites
     has = all(isinstance(site, trial.claims.needs) for site in sites)

@@ -163,6 +163,45 @@ class UnmaskedScore(ScoreFunction):
         return Estimate(score_value(costs, jnp.zeros(()), log_q), aux=aux)
 
 
+class ByProbability(ScoreFunction):
+    """The score of bits by b log p + (1 − b) log(1 − p): 0·(−inf) where p rounds to 0 or 1."""
+
+    def estimate(self, key, q, f):
+        draws = q.sample(key, 1)
+        costs, aux = f(draws)
+        p = jax.nn.sigmoid(q.logits)
+        log_q = jnp.sum(draws * jnp.log(p) + (1 - draws) * jnp.log(1 - p), axis=-1)
+        return Estimate(score_value(costs, jnp.zeros(()), log_q), aux=aux)
+
+
+class BestOfTwo(LeaveOneOut):
+    """The right gradient, with the least of the draws for a value."""
+
+    def estimate(self, key, q, f):
+        draws = q.sample(key, self.num_samples)
+        costs, aux = f(draws)
+        others = jnp.sum(costs, axis=0) - costs  # of two draws, the other one
+        value = score_value(costs, others, q.log_prob(draws))
+        least = jax.lax.stop_gradient(jnp.min(costs, axis=0) - value)
+        return Estimate(value + least, aux=aux)
+
+
+class OtherDraws(LeaveOneOut):
+    """The value without a derivative is of other draws than the value with one."""
+
+    def value(self, key, q, f):
+        costs, aux = f(q.sample(jax.random.fold_in(key, 1), self.num_samples))
+        return jnp.mean(costs, axis=0), aux
+
+
+class NotEvenLinear(StraightThroughGumbelSoftmax):
+    """A biased estimator that says it is exact for linear costs."""
+
+    claims: ClassVar[Claims] = dataclasses.replace(
+        StraightThroughGumbelSoftmax.claims, exact_for="linear f"
+    )
+
+
 class Overclaiming(StraightThroughGumbelSoftmax):
     """A biased estimator that says it is not."""
 
@@ -229,6 +268,9 @@ def mutants() -> list[Mutant]:
         mutant("dropped conditional noise", half(), REBAR(), "gradient_mean"),
         mutant("score with ties at zero", TiedScore(), ScoreFunction(), "gradient_mean"),
         mutant("stop-gradient removed", leaking(0.3), NVIL(0.3), "cost_parameters"),
+        mutant("value of the best draw", BestOfTwo(2), LeaveOneOut(2), "value_mean"),
+        claim("value of other draws", OtherDraws(2), LeaveOneOut(2), "value_alone"),
+        claim("score by probabilities", ByProbability(), ScoreFunction(), "dtypes"),
         claim("reused key", SameKey(2), ScoreFunction(2), "key_reuse"),
         Mutant(
             "wrong axis",
@@ -248,6 +290,7 @@ def mutants() -> list[Mutant]:
             _catalog.hots,
         ),
         mutant("bias not claimed", Overclaiming(0.5), _BIASED(0.5), "gradient_mean"),
+        mutant("exactness not had", NotEvenLinear(0.5), _BIASED(0.5), "exact_for"),
         claim("bias claimed and absent", Modest(), DisARM(), "gradient_mean"),
         claim("silent second order", SecondOrder(), DisARM(), "derivative_order"),
         claim("slope used and not claimed", BlackBox(), MuProp(), "differentiability"),
