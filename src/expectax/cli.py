@@ -16,7 +16,7 @@ from ._errors import ExpectaxError, complain
 from .lab import show
 from .lab.config import TrainConfig
 from .lab.errors import NonFiniteError, UsageError, unknown
-from .lab.run_folder import RunFolder, fresh_folder, unfinished_folder
+from .lab.run_folder import RunFolder, claim_folder, fresh_folder, unfinished_folder
 
 PROGRAM = "expectax"
 
@@ -134,20 +134,22 @@ def _unbox(box: str) -> str:
 
 def _train(options: TrainOptions, argv: list[str]) -> None:
     config = options.config
+    stem = f"{config.model}-{config.data}-{config.estimator}"
+    path, stored = options.run_dir, None
     if options.resume:
         path = unfinished_folder(options.run_dir)
         stored = RunFolder(path).stored_config()
-        if stored is not None:
-            config = _agree(stored, argv)
+        config = config if stored is None else _agree(stored, argv)
     else:
-        c = config
-        path = fresh_folder(options.run_dir, f"{c.model}-{c.data}-{c.estimator}")
-    console = Console()
-    from .lab.loop import Run, open_run
+        fresh_folder(path, stem)  # refused before anything is compiled
+    from .lab.loop import Run
 
+    console = Console()
     with console.status("compiling"):
         run = Run(config)
-    folder = open_run(path, config)
+    folder = RunFolder(path if path and options.resume else claim_folder(path, stem))
+    if stored is None:
+        folder.create(config)
     with show.progress(console, config.steps) as report:
         results = run.train(folder, report=report, warn=show.note_damage(Console(stderr=True)))
     show.show_results(console, config, run.data.summary, folder, results)
@@ -176,22 +178,23 @@ def _list(options: ListOptions, argv: list[str]) -> None:
     del options, argv
     console = Console()
     if not console.is_terminal:
-        console = Console(width=220)  # a pipe has no width: one line for each estimator
+        console = Console(width=200)  # a pipe has no width
     console.print(show.estimator_table())
+    show.show_lines(console, show.LEGEND)
 
 
 def _compare(options: CompareOptions, argv: list[str]) -> None:
     del argv
     from .lab.comparison import run_comparison, save_comparison
-    from .lab.estimators import RECIPES
 
     console = Console()
-    path = fresh_folder(options.run_dir, f"compare-{options.problem}")
+    stem = f"compare-{options.problem}"
+    fresh_folder(options.run_dir, stem)
     names = [name.strip() for name in options.estimators.split(",") if name.strip()]
     with console.status("comparing"):
         comparison = run_comparison(
             options.problem,
-            names or list(RECIPES),
+            names,
             num_draws=options.num_draws,
             tuning_steps=options.tuning_steps,
             seed=options.seed,
@@ -199,7 +202,8 @@ def _compare(options: CompareOptions, argv: list[str]) -> None:
     if all(row.reason for row in comparison.rows):
         raise UsageError(comparison.rows[0].reason)
     console.print(str(comparison), soft_wrap=True, highlight=False)
-    show.show_lines(console, save_comparison(path, comparison))
+    folder = claim_folder(options.run_dir, stem)
+    show.show_lines(console, save_comparison(folder, comparison))
 
 
 def _reproduce(options: ReproduceOptions, argv: list[str]) -> None:

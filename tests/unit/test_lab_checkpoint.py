@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expectax.lab.checkpoint import Checkpoints, name_leaves, write_atomically
+from expectax.lab.checkpoint import Checkpoints, name_leaves
+from expectax.lab.files import write_atomically
 
 
 def state(scale: float):

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from expectax.lab import run_folder
 from expectax.lab.config import TrainConfig
 from expectax.lab.errors import UsageError
-from expectax.lab.run_folder import RunFolder, fresh_folder, unfinished_folder
+from expectax.lab.run_folder import RunFolder, claim_folder, fresh_folder, unfinished_folder
 
 CONFIG = TrainConfig(steps=7)
 
@@ -45,6 +46,16 @@ def test_a_fresh_folder_is_free_or_is_refused(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "x-1").mkdir(parents=True)
     assert str(fresh_folder(None, "x")) == "runs/x-2"
+    # claimed, it is nobody else's: also when it was free a moment ago
+    assert str(claim_folder(None, "x")) == "runs/x-2"
+    assert str(claim_folder(None, "x")) == "runs/x-3"
+    free = iter([tmp_path / "runs" / "x-3", tmp_path / "runs" / "x-4"])
+    monkeypatch.setattr(run_folder, "fresh_folder", lambda *_: next(free))
+    assert claim_folder(None, "x").name == "x-4"
+    monkeypatch.undo()
+    assert claim_folder(tmp_path / "empty", "x") == tmp_path / "empty"
+    with pytest.raises(UsageError, match="not empty"):
+        claim_folder(run.path, "x")
 
 
 def test_what_can_be_resumed(run, tmp_path):

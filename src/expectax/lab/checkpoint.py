@@ -20,10 +20,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from .files import TEMPORARY, write_atomically
+
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
-TEMPORARY = "writing-"
-"""How names begin of what is half written; a rename takes it off."""
 
 
 def name_leaves(tree: PyTree) -> dict[str, Any]:
@@ -123,16 +123,6 @@ class Checkpoints:
     def close(self) -> None:
         """End Orbax's threads."""
         self._orbax.close()
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Write a text file so that it is never seen half written."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -42,7 +42,7 @@ def read_idx(path: pathlib.Path, sha256: str) -> np.ndarray:
                 f"data file {path} is truncated, altered or another file",
                 f"its {len(packed)} bytes have sha256 {found}, where the published file has "
                 f"{sha256}",
-                "fetch the file again",
+                "fetch the published file again, or pass the --data-dir that has it",
             )
         )
     return parse_idx(_unzip(path, packed), path)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +14,13 @@ from jaxtyping import Array
 
 from .._errors import complain
 from . import plots
-from .checkpoint import name_leaves, write_atomically
+from .checkpoint import Checkpoints, name_leaves
 from .config import TrainConfig
 from .data import Dataset, load
 from .errors import NonFiniteError, UsageError
 from .estimators import RECIPES
 from .evaluate import final_bounds, measure, pictures
+from .files import write_atomically
 from .run_folder import RunFolder
 from .train import Program, TrainState, program
 
@@ -99,7 +99,7 @@ class Run:
             NonFiniteError: the objective or a parameter is not finite. The last checkpoint is from
                 before that.
         """
-        checkpoints = folder.checkpoints()
+        checkpoints = Checkpoints(folder.checkpoints)
         found = checkpoints.restore_latest(self.start, warn)
         first, state = found if found is not None else (0, self.start)
         self._kept = first if found is not None else None
@@ -258,11 +258,3 @@ def _last(folder: RunFolder) -> tuple[float, float]:
 def _forget_objective(state: TrainState) -> TrainState:
     zeros = jnp.zeros_like(state.seeds.objective)
     return eqx.tree_at(lambda s: s.seeds.objective, state, zeros)
-
-
-def open_run(path: pathlib.Path, config: TrainConfig) -> RunFolder:
-    """The folder with the config written, if it is not there yet."""
-    folder = RunFolder(path)
-    if not folder.config.exists():
-        folder.create(config)
-    return folder

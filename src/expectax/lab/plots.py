@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from .checkpoint import TEMPORARY
+from .files import TEMPORARY
 
 INK, GRID, PAPER = "#22223b", "#e6e6ee", "#ffffff"
 BLUE, ORANGE, GREEN = "#3d6fb6", "#e07a3f", "#3f8f6b"

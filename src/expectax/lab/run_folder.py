@@ -8,9 +8,9 @@ import pathlib
 from typing import Any
 
 from .._errors import complain
-from .checkpoint import TEMPORARY, Checkpoints, write_atomically
 from .config import TrainConfig
 from .errors import UsageError
+from .files import TEMPORARY, write_atomically
 
 RUNS = pathlib.Path("runs")
 """Where runs lie that were given no folder."""
@@ -20,7 +20,7 @@ class RunFolder:
     """`config.json`, `metrics.jsonl`, `checkpoints/`, `results.json`, and the pictures.
 
     Arguments:
-        path: the folder. It is made by `create`.
+        path: the folder.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -30,10 +30,10 @@ class RunFolder:
         self.results = path / "results.json"
         self.curves = path / "curves.png"
         self.samples = path / "samples.png"
-        self.checkpoint_folder = path / "checkpoints"
+        self.checkpoints = path / "checkpoints"
 
     def create(self, config: TrainConfig) -> None:
-        """Make the folder and write the config, last: a folder with a config is a run.
+        """Make the folder, if need be, and write the config: a folder with a config is a run.
 
         The file holds every choice and the versions of what computed it.
         """
@@ -86,10 +86,6 @@ class RunFolder:
         if self.metrics.exists():
             write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
 
-    def checkpoints(self) -> Checkpoints:
-        """The run's checkpoints."""
-        return Checkpoints(self.checkpoint_folder)
-
 
 def fresh_folder(path: pathlib.Path | None, stem: str) -> pathlib.Path:
     """A folder for a new run: `path`, or the first free `runs/<stem>-<n>`. It is not made yet.
@@ -115,6 +111,21 @@ def fresh_folder(path: pathlib.Path | None, stem: str) -> pathlib.Path:
             )
         )
     return path
+
+
+def claim_folder(path: pathlib.Path | None, stem: str) -> pathlib.Path:
+    """`fresh_folder`, made: another process that wants a folder of this stem gets the next.
+
+    Raises:
+        UsageError: as `fresh_folder`.
+    """
+    while True:
+        folder = fresh_folder(path, stem)
+        try:
+            folder.mkdir(parents=True, exist_ok=path is not None)
+        except FileExistsError:
+            continue
+        return folder
 
 
 def unfinished_folder(path: pathlib.Path | None) -> pathlib.Path:

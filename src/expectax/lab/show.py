@@ -2,8 +2,10 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
+import rich.box
 import rich.progress
 from rich.console import Console
 from rich.table import Table
@@ -12,8 +14,10 @@ from rich.text import Text
 from .._errors import ExpectaxError
 from .config import TrainConfig
 from .estimators import RECIPES
-from .loop import Report, Results
 from .run_folder import RunFolder
+
+if TYPE_CHECKING:  # optax, Orbax and matplotlib come with them: too slow for --help
+    from .loop import Report, Results
 
 
 def one_line(error: BaseException) -> str:
@@ -27,7 +31,7 @@ def one_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def progress(console: Console, total: int) -> Iterator[Callable[[Report], None]]:
+def progress(console: Console, total: int) -> Iterator["Callable[[Report], None]"]:
     """A live bar with step rate, bound and time left; nothing where there is no terminal."""
     bar = rich.progress.Progress(
         rich.progress.TextColumn("[bold]{task.description}"),
@@ -43,7 +47,7 @@ def progress(console: Console, total: int) -> Iterator[Callable[[Report], None]]
     with bar:
         task = bar.add_task("training", total=total, bound="")
 
-        def report(now: Report) -> None:
+        def report(now: "Report") -> None:
             if not bar.tasks[task].completed:  # a resumed run does not begin at zero
                 bar.reset(task, total=total, completed=now.step)
             bound = f"ELBO train {now.train_elbo:.2f}, test {now.test_elbo:.2f}"
@@ -74,7 +78,7 @@ def mean_and_error(values: list[float]) -> str:
 
 
 def show_results(
-    console: Console, config: TrainConfig, summary: str, folder: RunFolder, results: Results
+    console: Console, config: TrainConfig, summary: str, folder: RunFolder, results: "Results"
 ) -> None:
     """The end of a run: bounds on the test set, speed, and where everything is."""
     seeds = f", {config.num_seeds} seeds (mean ± s.e.)" if config.num_seeds > 1 else ""
@@ -99,37 +103,45 @@ def show_results(
         "curves": folder.curves,
         "samples": folder.samples,
         "metrics": folder.metrics,
-        "checkpoints": folder.checkpoint_folder,
+        "checkpoints": folder.checkpoints,
     }
     show_lines(console, lines | {name: str(path) for name, path in paths.items()})
 
 
 def estimator_table() -> Table:
     """The estimators with their claims and options, all read from the classes."""
-    table = Table(title="Estimators", title_justify="left", show_lines=False, pad_edge=False)
-    headings = ("name", "class", "unbiased", "needs", "f'", "evaluations", "order", "learns",
-                "options", "source")  # fmt: skip
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, row_styles=["", "on grey11"])
+    table.add_column("--estimator [dim]class[/dim]", no_wrap=True)
+    for heading in ("unbiased", "needs of q", "f'", "evaluations", "order", "learns"):
+        table.add_column(heading)
+    table.add_column("options and defaults", no_wrap=True)
+    table.add_column("source")
     for name, recipe in RECIPES.items():
         claims = recipe.estimator.claims
-        honest = "yes" if claims.unbiased else "no"
+        honest = "yes" if claims.unbiased else f"no (exact: {claims.exact_for})"
         options = [f"--{o.replace('_', '-')} {v}" for o, v in recipe.options.items()]
         table.add_row(
-            f"[bold]{name}[/bold]",
-            recipe.estimator.__name__,
-            f"{honest} ({claims.exact_for})"
-            if claims.exact_for and not claims.unbiased
-            else honest,
+            f"[bold]{name}[/bold]\n[dim]{recipe.estimator.__name__}[/dim]",
+            honest if claims.unbiased or claims.exact_for else "no",
             claims.needs.__name__,
-            "yes" if claims.differentiable else "no",
+            "yes" if claims.differentiable else "–",
             claims.cost,
-            "any" if claims.order > 1 else "1",
+            "any" if claims.order > 1 else f"{claims.order:g}",
             claims.learns or "–",
-            " ".join(options) or "–",
+            "\n".join(options) or "–",
             claims.source,
         )
     return table
+
+
+LEGEND = {
+    "needs of q": "Scored: any; Relaxable: Bernoulli, one-hot; Binary: Bernoulli; "
+    "Enumerable: outcomes can be listed; Reparameterized: continuous",
+    "f'": "whether the cost must be differentiable in the draw",
+    "evaluations": "of the cost for one gradient: S draws, D variables, C categories",
+    "order": "how often the value may be differentiated",
+}
+"""What the headings of `estimator_table` mean."""
 
 
 def note_damage(console: Console) -> Callable[[str], None]:
