@@ -18,16 +18,14 @@ OPTIONS = [
 
 
 def begin(run_dir: pathlib.Path, *more: str) -> subprocess.Popen:
-    """The command in a process of its own; compiled programs are shared by all of them."""
-    cache = run_dir.parent / "compiled"
+    """The command in a process of its own.
+
+    Without JAX's cache of compiled programs: a process killed while it writes an entry leaves it
+    torn, and reading a torn entry can hang.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "expectax.cli", *OPTIONS, "--run-dir", str(run_dir), *more],
-        env=os.environ
-        | {
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        },
+        env={k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,7 +59,7 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(tmp_path):
     assert len(expected) > 30  # weights, moments, keys, data order: one entry each
     chance = random.Random(0)
     # before there is a folder; then after some more rows, at a moment within a point's time
-    for rows in (None, 9, 17, 21):
+    for rows in (None, 9, 19):
         process = begin(killed, "--resume")
         if rows is None:
             time.sleep(1.5)
