@@ -13,6 +13,14 @@ if _CACHE:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in this very hook
+def pytest_collection_modifyitems(items):
+    """Under pytest-xdist, the tests of one file go to one worker: they share compiled programs."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture
 def float64():
     """Compute in float64 for the length of a test."""

@@ -22,22 +22,24 @@ from .diagnostics import (
 )
 from .distributions import OneHotCategorical as OneHotCategorical
 from .estimators import (
-    ARM as ARM,
-    NVIL as NVIL,
-    REBAR as REBAR,
-    RELAX as RELAX,
     AbstractEstimator as AbstractEstimator,
     Claims as Claims,
-    DirectArgmax as DirectArgmax,
-    DisARM as DisARM,
-    Enumerate as Enumerate,
     Estimate as Estimate,
-    GumbelSoftmax as GumbelSoftmax,
-    LeaveOneOut as LeaveOneOut,
-    MuProp as MuProp,
-    Pathwise as Pathwise,
-    ScoreFunction as ScoreFunction,
-    StraightThrough as StraightThrough,
+)
+from .estimators.arm import ARM as ARM
+from .estimators.direct_argmax import DirectArgmax as DirectArgmax
+from .estimators.disarm import DisARM as DisARM
+from .estimators.enumerate import Enumerate as Enumerate
+from .estimators.gumbel_softmax import GumbelSoftmax as GumbelSoftmax
+from .estimators.leave_one_out import LeaveOneOut as LeaveOneOut
+from .estimators.muprop import MuProp as MuProp
+from .estimators.nvil import NVIL as NVIL
+from .estimators.pathwise import Pathwise as Pathwise
+from .estimators.rebar import REBAR as REBAR
+from .estimators.relax import RELAX as RELAX
+from .estimators.score_function import ScoreFunction as ScoreFunction
+from .estimators.straight_through import StraightThrough as StraightThrough
+from .estimators.straight_through_gumbel_softmax import (
     StraightThroughGumbelSoftmax as StraightThroughGumbelSoftmax,
 )
 

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 import rich.console
 
-from expectax import estimators as ex
+import expectax as ex
 from expectax.lab.errors import UsageError
 from expectax.lab.experiments import EXPERIMENTS, gaussian_mean, one_bit
 from expectax.lab.experiments._base import Row

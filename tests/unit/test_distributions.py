@@ -13,11 +13,15 @@ from scipy import stats
 
 import expectax as ex
 from expectax.distributions import (
+    Averaged,
     Binary,
     Enumerable,
+    Factorized,
+    OneHot,
     Relaxable,
     Reparameterized,
     Scored,
+    Solvable,
     joint,
     require,
 )
@@ -78,7 +82,8 @@ def outcomes_of(name: str) -> tuple[jax.Array, jax.Array]:
         outcomes = view.outcome(jnp.arange(view.num_outcomes))
         return outcomes, view.log_prob(outcomes)
 
-    return enumerate_all(view_of(name))
+    with jax.ensure_compile_time_eval():  # it may be asked for first inside a compiled function
+        return enumerate_all(view_of(name))
 
 
 def numbers_of(name: str, draws: jax.Array) -> jax.Array:
@@ -428,8 +433,12 @@ def test_what_is_no_q_is_refused_in_three_parts(q, parts):
 CAPABILITIES = {
     Scored: {"bits", "one-hot", "categorical", "binomial", "normal", "poisson"},
     Enumerable: {"bits", "one-hot", "categorical", "binomial"},
+    Averaged: {"bits", "one-hot"},
+    Solvable: {"bits", "one-hot"},
     Relaxable: {"bits", "one-hot"},
+    Factorized: {"bits", "one-hot"},
     Binary: {"bits"},
+    OneHot: {"one-hot"},
     Reparameterized: {"normal"},
 }
 

@@ -14,7 +14,9 @@ from .._expect import expect
 from .._trees import size_of, sum_leaves
 from .._types import CostFn, PRNGKey
 from ..distributions import Enumerable, Joint, joint
-from ..estimators import AbstractEstimator, Enumerate, ScoreFunction
+from ..estimators import AbstractEstimator
+from ..estimators.enumerate import Enumerate
+from ..estimators.score_function import ScoreFunction
 from ._comparison import Comparison, ComparisonRow
 from ._moments import (
     Moments,

@@ -7,14 +7,21 @@ broadcast, a cast) is ordinary JAX outside the custom rule, so gradients reach w
 Shapes: `sample` and everything after it carry a leading axis S of draws, then the batch, then the
 event. The capabilities:
 
-- `Scored`: draws and log-probabilities. Every distribution.
-- `Enumerable`: a finite number of outcomes for each of its independent variables.
-- `Relaxable`: hard and relaxed draws from one noise, factorised over the event.
-- `Binary`: `Relaxable`, and every variable is a bit with a log-odds.
+- `Scored`: draws and log-probabilities. Every distribution that has a density.
+- `Enumerable`: a finite number of outcomes, which can be listed.
+- `Averaged`: a mean that is known and differentiable.
+- `Solvable`: a draw is the maximiser of perturbed logits.
+- `Relaxable`: `Solvable`, and the maximiser can be relaxed at a temperature.
+- `Factorized`: all of these, for independent bits or categories.
+- `Binary`: `Factorized`, and every variable is a bit with a log-odds.
+- `OneHot`: `Factorized`, and every variable is a one-hot vector over the last axis.
 - `Reparameterized`: draws that can be differentiated through the parameters.
+
+`lacking` completes the sentence "it needs a `…` distribution, and …" in error messages.
 """
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -24,11 +31,10 @@ from jaxtyping import Array, Float, Int
 from .._types import PRNGKey
 
 
-class Scored(eqx.Module):
-    """Draws and log-probabilities.
+class View(eqx.Module):
+    """What every view offers: shapes and draws."""
 
-    *Law:* the derivative of `log_prob` in the view's leaves has mean zero under `sample`.
-    """
+    lacking: ClassVar[str] = "it is not a distribution"
 
     @property
     @abc.abstractmethod
@@ -44,14 +50,23 @@ class Scored(eqx.Module):
     def sample(self, key: PRNGKey, num: int) -> Array:
         """`num` independent draws, shape (num,) + batch + event; no gradient flows through them."""
 
-    @abc.abstractmethod
-    def log_prob(self, value: Array) -> Float[Array, "S *batch"]:
-        """log q of a stack of draws, differentiable to any order in the leaves."""
-
     @property
     def draw_dtype(self) -> jnp.dtype:
         """The type of a draw."""
         return jax.eval_shape(lambda key: self.sample(key, 1), jax.random.key(0)).dtype
+
+
+class Scored(View):
+    """Draws and log-probabilities.
+
+    *Law:* the derivative of `log_prob` in the view's leaves has mean zero under `sample`.
+    """
+
+    lacking: ClassVar[str] = "its log-probability is not known"
+
+    @abc.abstractmethod
+    def log_prob(self, value: Array) -> Float[Array, "S *batch"]:
+        """log q of a stack of draws, differentiable to any order in the leaves."""
 
 
 class Enumerable(Scored):
@@ -59,6 +74,8 @@ class Enumerable(Scored):
 
     *Law:* the probabilities of `outcome(0)` … `outcome(num_outcomes - 1)` sum to one.
     """
+
+    lacking: ClassVar[str] = "its outcomes cannot be listed"
 
     @property
     @abc.abstractmethod
@@ -70,13 +87,30 @@ class Enumerable(Scored):
         """The outcomes of these numbers, the same for all batch elements: (S,) + batch + event."""
 
 
-class Relaxable(Enumerable):
-    """Hard and relaxed draws from one noise; every variable of the event is independent.
+class Averaged(View):
+    """A known mean.
 
-    *Laws:* `harden(logits + noise)` has the law of `sample`; `score(b)` is the derivative of
-    `log_prob(b)`; `residual(z, a)` is unbiased for ∂/∂θ E[c(z) − E[c(z) | harden(z)]] when
-    a = ∂c/∂z, with `logits` θ.
+    *Law:* `mean` is E[b] under `sample`, differentiable in the leaves; draws are floating.
     """
+
+    lacking: ClassVar[str] = "its mean is not known as a function of logits"
+
+    logits: eqx.AbstractVar[Array]
+
+    @property
+    @abc.abstractmethod
+    def mean(self) -> Float[Array, "..."]:
+        """E[b], shape batch + event."""
+
+
+class Solvable(View):
+    """Draws that maximise a perturbed score: b = argmax ⟨b, θ + noise⟩.
+
+    *Laws:* `harden(logits + noise)` has the law of `sample`; `harden` does not change when its
+    argument is scaled by a positive number.
+    """
+
+    lacking: ClassVar[str] = "its draws are not the maximisers of perturbed scores"
 
     logits: eqx.AbstractVar[Array]
 
@@ -88,14 +122,28 @@ class Relaxable(Enumerable):
     def harden(self, perturbed: Float[Array, "S ..."]) -> Float[Array, "S ..."]:
         """The hard draw that perturbed logits decide."""
 
+
+class Relaxable(Solvable):
+    """Hard and relaxed draws from one noise.
+
+    *Law:* `relax(z, τ)` is smooth in z, and becomes `harden(z)` as τ → 0.
+    """
+
+    lacking: ClassVar[str] = "it cannot be relaxed: it is not a Bernoulli or one-hot variable"
+
     @abc.abstractmethod
     def relax(self, perturbed: Float[Array, "S ..."], temperature: Array) -> Float[Array, "S ..."]:
         """The relaxed draw; as the temperature goes to 0 it becomes `harden`."""
 
-    @property
-    @abc.abstractmethod
-    def mean(self) -> Float[Array, "..."]:
-        """E[b], shape batch + event."""
+
+class Factorized(Enumerable, Averaged, Relaxable):
+    """Independent bits or categories with logits θ.
+
+    *Laws:* `score(b)` is the derivative of `log_prob(b)`; `residual(z, a)` is unbiased for
+    ∂/∂θ E[c(z) − E[c(z) | harden(z)]] when a = ∂c/∂z.
+    """
+
+    lacking: ClassVar[str] = "it is not made of independent Bernoulli or one-hot variables"
 
     @abc.abstractmethod
     def score(self, draw: Float[Array, "S ..."]) -> Float[Array, "S ..."]:
@@ -128,8 +176,21 @@ class Relaxable(Enumerable):
         """
 
 
-class Binary(Relaxable):
-    """`Relaxable`, and each variable is a bit whose logit is its log-odds."""
+class Binary(Factorized):
+    """`Factorized`, and each variable is a bit whose logit is its log-odds."""
+
+    lacking: ClassVar[str] = "it is not made of Bernoulli variables"
+
+
+class OneHot(Factorized):
+    """`Factorized`, and each variable is a one-hot vector over the last axis of the event."""
+
+    lacking: ClassVar[str] = "it is not made of one-hot variables"
+
+    @property
+    def num_categories(self) -> int:
+        """C, masked categories included."""
+        return self.logits.shape[-1]
 
 
 class Reparameterized(Scored):
@@ -137,6 +198,8 @@ class Reparameterized(Scored):
 
     *Law:* E[∂f(rsample)/∂θ] = ∂E[f]/∂θ for every smooth f.
     """
+
+    lacking: ClassVar[str] = "its draws have no derivative with respect to its parameters"
 
     @abc.abstractmethod
     def rsample(self, key: PRNGKey, num: int) -> Array:

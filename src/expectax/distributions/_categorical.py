@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from .. import gumbel
 from .._numerics import FLOOR, finite_logits, working_dtype
 from .._trees import sum_events
-from ._base import Enumerable, Relaxable
+from ._base import Enumerable, OneHot
 
 
 def _digits(index: Array, base: int, size: int) -> Array:
@@ -18,7 +18,7 @@ def _digits(index: Array, base: int, size: int) -> Array:
     return (index[:, None] // jnp.asarray([base**i for i in range(size)])) % base
 
 
-class OneHotView(Relaxable):
+class OneHotView(OneHot):
     """Independent one-hot variables with logits θ, shape batch + event, categories last."""
 
     logits: Float[Array, "... C"]
@@ -41,10 +41,6 @@ class OneHotView(Relaxable):
     @property
     def draw_dtype(self):
         return self.dtype
-
-    @property
-    def num_categories(self):
-        return self.logits.shape[-1]
 
     @property
     def _num_variables(self):

@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 
 from .._errors import IncompatibleError, InvalidArgumentError, complain
 from .._numerics import log_odds, log_probability
-from ._base import Binary, Enumerable, Relaxable, Reparameterized, Scored
+from ._base import Binary, Reparameterized, View
 from ._bernoulli import BernoulliView
 from ._categorical import CategoricalView, OneHotView
 from ._generic import (
@@ -39,7 +39,7 @@ def _float(x: Any) -> jax.Array:
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 
-def view(q: dist.Distribution) -> Scored:
+def view(q: dist.Distribution) -> View:
     """The view of one NumPyro distribution."""
     base: Any = _strip(q)
     shape = (*q.batch_shape, *q.event_shape)
@@ -118,16 +118,8 @@ def joint(q: Any) -> Joint:
     )
 
 
-_REASON: dict[type, str] = {
-    Enumerable: "its outcomes cannot be listed",
-    Relaxable: "it cannot be relaxed: it is not a Bernoulli or one-hot variable",
-    Binary: "it is not made of Bernoulli variables",
-    Reparameterized: "its draws have no derivative with respect to its parameters",
-}
-
-
-def _advice(capability: type, site: Scored) -> str:
-    if isinstance(site, CategoricalView) and capability is Relaxable:
+def _advice(capability: type, site: View) -> str:
+    if isinstance(site, CategoricalView) and issubclass(OneHotView, capability):
         return "expectax.OneHotCategorical(logits=...) in place of the integer Categorical"
     if capability is Binary:
         return "Bernoulli variables, or an estimator for categories: REBAR, LeaveOneOut"
@@ -138,14 +130,14 @@ def _advice(capability: type, site: Scored) -> str:
     return "ScoreFunction() or LeaveOneOut(), which serve every distribution"
 
 
-def require(q: Joint, capability: type, estimator: Any) -> None:
+def require(q: Joint, capability: type[View], estimator: Any) -> None:
     """Raise unless every site of q has the capability that the estimator needs."""
     for site, name in zip(q.sites, q.names, strict=True):
         if not isinstance(site, capability):
             raise IncompatibleError(
                 complain(
                     f"{type(estimator).__name__} cannot serve {name}",
-                    f"it needs a `{capability.__name__}` distribution, and {_REASON[capability]}",
+                    f"it needs a `{capability.__name__}` distribution, and {capability.lacking}",
                     f"pass {_advice(capability, site)}",
                 )
             )

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from .._trees import add_axis, size_of
-from ..distributions import Relaxable
+from ..distributions import Factorized
 from ._base import (
     AbstractEstimator,
     Claims,
@@ -27,7 +27,7 @@ class DirectArgmax(AbstractEstimator):
         with f evaluated at every change of that variable, the others at the draw. For bits,
         (1[z + ε (f(1) − f(0)) > 0] − 1[z > 0]) / ε.
     Needs:
-        `Relaxable` (Bernoulli, one-hot). f need not be differentiable in the draw.
+        `Factorized` (Bernoulli, one-hot). f need not be differentiable in the draw.
     Claims:
         Biased by O(ε), with variance O(1/ε): unbiased as ε → 0. Exactly zero for a constant f.
     Cost:
@@ -55,7 +55,7 @@ class DirectArgmax(AbstractEstimator):
 
     claims: ClassVar[Claims] = Claims(
         unbiased=False,
-        needs=Relaxable,
+        needs=Factorized,
         differentiable=False,
         cost="1 + D (C − 1)",
         order=1,

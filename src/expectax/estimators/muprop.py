@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._trees import add_axis, dot, first, scale
-from ..distributions import Relaxable
+from ..distributions import Factorized
 from ._base import (
     AbstractEstimator,
     Claims,
@@ -28,7 +28,7 @@ class MuProp(AbstractEstimator):
         g = (f(b) − η h(b) − c) s + η f'(μ) ∂μ/∂θ, with μ = E[b], s = ∂log q(b)/∂θ and
         h(b) = f(μ) + f'(μ)·(b − μ).
     Needs:
-        `Relaxable` (Bernoulli, one-hot), and f differentiable in the draw and defined at μ.
+        `Factorized` (Bernoulli, one-hot), and f differentiable in the draw and defined at μ.
     Claims:
         Unbiased for every η and c. Exactly zero for a constant f at η = 1, c = 0.
     Cost:
@@ -57,7 +57,7 @@ class MuProp(AbstractEstimator):
 
     claims: ClassVar[Claims] = Claims(
         unbiased=True,
-        needs=Relaxable,
+        needs=Factorized,
         differentiable=True,
         cost="1 + 1 relaxed",
         order=1,

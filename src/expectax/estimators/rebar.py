@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._trees import add_axis, scale
-from ..distributions import Relaxable
+from ..distributions import Factorized
 from ._base import (
     AbstractEstimator,
     Claims,
@@ -31,7 +31,7 @@ class REBAR(AbstractEstimator):
         joint law; here z̃ *coincides* with z, and differs in how it depends on θ (see
         `expectax.gumbel.gumbel_residual`), which halves the relaxed evaluations.
     Needs:
-        `Relaxable` (Bernoulli, one-hot), and f differentiable in the draw and defined between hard
+        `Factorized` (Bernoulli, one-hot), and f differentiable in the draw and defined between hard
         draws.
     Claims:
         Unbiased for every τ, η, c.
@@ -66,7 +66,7 @@ class REBAR(AbstractEstimator):
 
     claims: ClassVar[Claims] = Claims(
         unbiased=True,
-        needs=Relaxable,
+        needs=Factorized,
         differentiable=True,
         cost="1 + 1 relaxed",
         order=1,

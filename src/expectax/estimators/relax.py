@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .._errors import InvalidArgumentError, complain, describe
 from .._trees import add_axis, scale
-from ..distributions import Relaxable
+from ..distributions import Factorized
 from ._base import (
     AbstractEstimator,
     Claims,
@@ -31,7 +31,7 @@ class RELAX(AbstractEstimator):
         s = ∂log q(b)/∂θ, and z̃ has the law of z given b. As in `REBAR`, z̃ coincides with z and
         differs in how it depends on θ, so c_φ is evaluated once.
     Needs:
-        `Relaxable` (Bernoulli, one-hot). f need not be differentiable in the draw.
+        `Factorized` (Bernoulli, one-hot). f need not be differentiable in the draw.
     Claims:
         Unbiased for every φ and c.
     Cost:
@@ -67,7 +67,7 @@ class RELAX(AbstractEstimator):
 
     claims: ClassVar[Claims] = Claims(
         unbiased=True,
-        needs=Relaxable,
+        needs=Factorized,
         differentiable=False,
         cost="1",
         order=1,

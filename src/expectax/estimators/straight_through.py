@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from .._trees import add_axis
-from ..distributions import Relaxable
+from ..distributions import Averaged
 from ._base import AbstractEstimator, Claims, Estimate, Evaluations, straight_through
 
 
@@ -13,7 +13,7 @@ class StraightThrough(AbstractEstimator):
     Estimates:
         f'(b) ∂p/∂θ, p = E[b].
     Needs:
-        `Relaxable` (Bernoulli, one-hot), and f differentiable in the draw; f meets hard draws only.
+        `Averaged` (Bernoulli, one-hot), and f differentiable in the draw; f meets hard draws only.
     Claims:
         The value is unbiased; the gradient is exact for linear f only.
     Cost:
@@ -34,7 +34,7 @@ class StraightThrough(AbstractEstimator):
 
     claims: ClassVar[Claims] = Claims(
         unbiased=False,
-        needs=Relaxable,
+        needs=Averaged,
         differentiable=True,
         cost="1",
         order=1,

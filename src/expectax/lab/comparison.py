@@ -14,7 +14,8 @@ from .._errors import ExpectaxError
 from .._expect import expect
 from ..diagnostics import Comparison, compare
 from ..distributions import joint
-from ..estimators import AbstractEstimator, ScoreFunction
+from ..estimators import AbstractEstimator
+from ..estimators.score_function import ScoreFunction
 from .errors import unknown
 from .estimators import RECIPES, AbstractFactory, Setting, build
 from .problems import PROBLEMS, Problem

@@ -11,7 +11,7 @@ from .._errors import complain
 from ..models import AbstractVAE, categorical_vae, linear_vae, nonlinear_vae
 from .data import DATASETS
 from .errors import UsageError, unknown
-from .estimators import options_of
+from .estimators import OPTIONS, options_of
 
 MODELS: dict[str, tuple[Callable[..., AbstractVAE], tuple[str, ...]]] = {
     "linear": (linear_vae, ("num_latents",)),
@@ -19,11 +19,6 @@ MODELS: dict[str, tuple[Callable[..., AbstractVAE], tuple[str, ...]]] = {
     "categorical": (categorical_vae, ("num_latents", "num_categories")),
 }
 """Builders of models from a key, the mean picture and options; and the options they have."""
-
-_ESTIMATOR_OPTIONS = (
-    "num_samples", "num_pairs", "temperature", "scale", "epsilon", "baseline", "hidden",
-    "normalize",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +51,22 @@ class TrainConfig:
     """draws a step (leave-one-out, score-function, pathwise)"""
     num_pairs: int | None = None
     """antithetic pairs a step (disarm)"""
+    num_variables: int | None = None
+    """variables changed a step (bit-flip)"""
+    num_inner: int | None = None
+    """conditional noises averaged over for each draw (gumbel-rao)"""
+    num_top: int | None = None
+    """most likely outcomes that are summed (sum-and-sample)"""
     temperature: float | None = None
     """of the relaxation (rebar: where it starts; gumbel-softmax and straight-through of it)"""
     scale: float | None = None
     """of the control variate, where it starts (rebar, muprop)"""
     epsilon: float | None = None
     """of the perturbation (direct-argmax)"""
+    gap: float | None = None
+    """between the winner's logit and the others' (gapped-straight-through)"""
+    step: float | None = None
+    """of the parameters (finite-difference)"""
     baseline: str | None = None
     """none, constant or network (score-function, muprop, rebar)"""
     hidden: int | None = None
@@ -75,7 +80,8 @@ class TrainConfig:
             raise unknown("model", self.model, list(MODELS))
         if self.data not in DATASETS:
             raise unknown("data set", self.data, list(DATASETS))
-        for name in ("steps", "batch_size", "num_seeds", "num_latents", "num_samples", "num_pairs"):
+        counts = ("num_samples", "num_pairs", "num_variables", "num_inner")
+        for name in ("steps", "batch_size", "num_seeds", "num_latents", *counts):
             self._at_least(name, 1)
         self._at_least("num_categories", 2)
         self._at_least("hidden", 1)
@@ -92,7 +98,7 @@ class TrainConfig:
 
     def estimator_options(self) -> dict[str, Any]:
         """All options of the estimator."""
-        given = {name: getattr(self, name) for name in _ESTIMATOR_OPTIONS}
+        given = {name: getattr(self, name) for name in OPTIONS}
         return options_of(self.estimator, given)
 
     def model_options(self) -> dict[str, Any]:

@@ -5,8 +5,10 @@ So what is trained is a *factory*, a pytree that is called with the batch inside
 returns the estimator for it. Gradients run through the estimator into the factory, and one
 optimiser trains it beside the model.
 
-To add an estimator: a function from a `Setting` and its options to a factory, and a row in
-`RECIPES`. The command line reads the options from the function's keyword arguments.
+A public estimator whose constructor needs nothing has its recipe by itself: its numbers that the
+command line has a flag for are its options. For one that takes a network or has other defaults:
+a function from a `Setting` and its options to a factory, and a row in `_SPECIAL`; the options are
+the function's keyword arguments.
 """
 
 import abc
@@ -21,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .. import estimators as ex
+import expectax as ex
+
 from .._errors import complain
 from ..models import Network, with_zero_last_layer
 from .errors import UsageError, either, unknown
@@ -191,7 +194,13 @@ def _recipe(estimator: type, build: Callable[..., Any] | None = None, **options:
     return Recipe(estimator, build, found)
 
 
-RECIPES: dict[str, Recipe] = {
+OPTIONS = (
+    *("num_samples", "num_pairs", "num_variables", "num_inner", "num_top"),
+    *("temperature", "scale", "epsilon", "gap", "step", "baseline", "hidden", "normalize"),
+)
+"""The options of estimators that the command line has flags for."""
+
+_SPECIAL: dict[str, Recipe] = {
     "disarm": _recipe(ex.DisARM, num_pairs=1),
     "arm": _recipe(ex.ARM),
     "leave-one-out": _recipe(ex.LeaveOneOut, num_samples=2),
@@ -202,11 +211,32 @@ RECIPES: dict[str, Recipe] = {
     "relax": _recipe(ex.RELAX, _relax),
     "gumbel-softmax": _recipe(ex.GumbelSoftmax, temperature=0.5),
     "straight-through-gumbel-softmax": _recipe(ex.StraightThroughGumbelSoftmax, temperature=0.5),
-    "straight-through": _recipe(ex.StraightThrough),
-    "direct-argmax": _recipe(ex.DirectArgmax, epsilon=1.0),
-    "enumerate": _recipe(ex.Enumerate),
-    "pathwise": _recipe(ex.Pathwise, num_samples=1),
 }
+
+
+def _by_itself(estimator: type[ex.AbstractEstimator]) -> Recipe | None:
+    """The recipe of an estimator whose constructor needs nothing; None if it needs something."""
+    parameters = inspect.signature(estimator).parameters.values()
+    if any(p.default is p.empty for p in parameters):
+        return None
+    numbers = {p.name: p.default for p in parameters if isinstance(p.default, int | float)}
+    options = {name: x for name, x in numbers.items() if name in OPTIONS}
+    return Recipe(estimator, _plain(estimator), options)
+
+
+def _recipes() -> dict[str, Recipe]:
+    """Those above, and every other public estimator under the name of its file."""
+    found = dict(_SPECIAL)
+    for thing in vars(ex).values():
+        if inspect.isclass(thing) and issubclass(thing, ex.AbstractEstimator):
+            name = thing.__module__.rsplit(".", 1)[-1].replace("_", "-")
+            recipe = None if inspect.isabstract(thing) or name in found else _by_itself(thing)
+            found |= {} if recipe is None else {name: recipe}
+    return found
+
+
+RECIPES: dict[str, Recipe] = _recipes()
+"""How to build every estimator, by name."""
 
 
 def options_of(name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -135,8 +135,9 @@ def estimator_table() -> Table:
 
 
 LEGEND = {
-    "needs of q": "Scored: any; Relaxable: Bernoulli, one-hot; Binary: Bernoulli; "
-    "Enumerable: outcomes can be listed; Reparameterized: continuous",
+    "needs of q": "Scored: any; Factorized: Bernoulli, one-hot; Binary: Bernoulli; OneHot: "
+    "one-hot; Averaged: its mean is known; Solvable: a draw maximises perturbed scores; Relaxable: "
+    "and can be relaxed; Enumerable: outcomes can be listed; Reparameterized: continuous",
     "f'": "whether the cost must be differentiable in the draw",
     "evaluations": "of the cost for one gradient: S draws, D variables, C categories",
     "order": "how often the value may be differentiated",

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from .._errors import UnderpoweredError
-from ..distributions import Binary, Reparameterized
+from ..distributions import Binary, OneHot, Reparameterized
 from ..estimators import AbstractEstimator
 from . import _catalog, _checks, _control, _transforms
 from ._gates import Gate
@@ -55,14 +55,18 @@ def run_check(name: str, trial: Trial) -> Result:
     return Result(name, trial.name, "passed")
 
 
+_PROBLEMS: dict[type, tuple[Callable[[], Problem], ...]] = {
+    Binary: (_catalog.bits, _catalog.single),
+    OneHot: (_catalog.hots,),
+    Reparameterized: (_catalog.gaussian, _catalog.gamma),
+}
+
+
 def problems_for(estimator: AbstractEstimator | type[AbstractEstimator]) -> list[Problem]:
     """The problems that an estimator must stand, by what it needs of q."""
     kind = estimator if isinstance(estimator, type) else type(estimator)
-    if kind.claims.needs is Binary:
-        return [_catalog.bits(), _catalog.single()]
-    if kind.claims.needs is Reparameterized:
-        return [_catalog.gaussian(), _catalog.gamma()]
-    return [_catalog.bits(), _catalog.hots(), _catalog.tree()]
+    serve = _PROBLEMS.get(kind.claims.needs, (_catalog.bits, _catalog.hots, _catalog.tree))
+    return [make() for make in serve]
 
 
 def check_estimator(

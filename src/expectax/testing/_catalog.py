@@ -98,7 +98,8 @@ def two_layers_of_bits() -> Layers:
                 p = chance(params["q"][i], z) * chance(z @ f["weight"] + f["bias"], y)
                 x = np.concatenate([z, y])
                 t = x @ f["curve"]
-                total[i] += p * (f["offset"][i] + f["slope"][i] @ x + t**2 + np.sin(3 * t))
+                line = f["offset"][i] + f["slope"][i] @ x
+                total[i] += p * (line + t**2 + f["wave"] * np.sin(3 * t))
         return total
 
     return Layers(

@@ -11,15 +11,7 @@ import numpyro.distributions as dist
 
 from .._errors import HigherOrderError, IncompatibleError
 from .._expect import expect
-from ..distributions import (
-    Binary,
-    Enumerable,
-    OneHotCategorical,
-    Relaxable,
-    Reparameterized,
-    Scored,
-    joint,
-)
+from ..distributions import OneHotCategorical, joint
 from ..distributions._bernoulli import BernoulliView
 from ._compile import quick
 from ._gates import check_biased, check_mean, gather
@@ -57,13 +49,19 @@ def cost_parameters(trial: Trial) -> None:
     _mean_of(trial, "f", unbiased=trial.evaluations.hard > 0)
 
 
+def _simple(trial: Trial) -> Any:
+    """The parameters whose cost is as simple as a biased estimator needs to be exact, or None."""
+    known = {"linear f": trial.problem.linear, "quadratic f": trial.problem.quadratic}
+    make = known.get(trial.claims.exact_for)
+    return None if make is None else cast(make(), jnp.float64)
+
+
 @check(every_problem=True)
 def finite_draws(trial: Trial) -> None:
     """Summed over every draw (or the uniform noise of bits), value and gradient are exact."""
-    linear_only = not trial.claims.unbiased
-    if linear_only and "linear f" not in trial.claims.exact_for:
+    params = trial.params if trial.claims.unbiased else _simple(trial)
+    if params is None:
         raise Inapplicable("its gradient is not claimed to be exact for any f")
-    params = cast(trial.problem.linear(), jnp.float64) if linear_only else trial.params
     script, tolerance = _script(trial)
     truth = trial.exact(params)
 
@@ -133,8 +131,9 @@ def exact_for(trial: Trial) -> None:
     if claims.unbiased or not claims.exact_for:
         raise Inapplicable("it makes no such claim")
     if limit is None:
-        assert claims.exact_for == "linear f", f"nobody checks exact_for={claims.exact_for!r}"
-        _mean_of(trial, "q", unbiased=True, name="linear", params=trial.problem.linear())
+        simple = _simple(trial)
+        assert simple is not None, f"nobody checks exact_for={claims.exact_for!r}"
+        _mean_of(trial, "q", unbiased=True, name=claims.exact_for, params=simple)
         return
     where = lambda e: getattr(e, limit[1])
     closer = eqx.tree_at(where, trial.estimator, where(trial.estimator) / 8)
@@ -208,32 +207,31 @@ def differentiability(trial: Trial) -> None:
     assert max(map(float, jax.tree.leaves(moved))) > 0, f"{trial.name} never uses the slope of f"
 
 
-_WITHOUT: dict[type, Any] = {
-    Scored: None,
-    Enumerable: lambda: dist.Normal(0.0, 1.0),
-    Relaxable: lambda: dist.Categorical(logits=jnp.zeros(3)),
-    Binary: lambda: OneHotCategorical(logits=jnp.zeros(3)),
-    Reparameterized: lambda: dist.Bernoulli(logits=0.0),
-}
+_CANDIDATES: tuple[Any, ...] = (
+    lambda: OneHotCategorical(logits=jnp.zeros(3)),
+    lambda: dist.Categorical(logits=jnp.zeros(3)),
+    lambda: dist.Bernoulli(logits=0.0),
+    lambda: dist.Normal(0.0, 1.0),
+)
 
 
 @check()
 def capability(trial: Trial) -> None:
     """A q that lacks what the estimator needs is refused; one that has it is not."""
-    if trial.claims.needs not in _WITHOUT:
-        raise Inapplicable(f"no distribution is known to lack {trial.claims.needs.__name__}")
-    make = _WITHOUT[trial.claims.needs]
+    needs = trial.claims.needs
     sites = joint(trial.problem.make_q(trial.params["q"])).sites
-    has = all(isinstance(site, trial.claims.needs) for site in sites)
-    assert has, f"{trial.name}: the problem does not offer {trial.claims.needs.__name__}"
-    if make is None:
-        return
+    has = all(isinstance(site, needs) for site in sites)
+    assert has, f"{trial.name}: the problem does not offer {needs.__name__}"
+    lacks = [make for make in _CANDIDATES if not isinstance(joint(make()).sites[0], needs)]
+    if not lacks:
+        return  # every distribution has it
+    make = lacks[0]
     cost = lambda x: jnp.asarray(0.0 * jnp.sum(x), float)
     try:
         jax.eval_shape(lambda: expect(trial.key("refuse"), make(), cost, trial.estimator))
     except IncompatibleError:
         return
-    raise AssertionError(f"{trial.name} served a q that is not {trial.claims.needs.__name__}")
+    raise AssertionError(f"{trial.name} served a q that is not {needs.__name__}")
 
 
 @check()

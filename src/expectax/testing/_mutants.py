@@ -16,20 +16,15 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from .._trees import add_axis, first, scale
-from ..estimators import (
-    NVIL,
-    REBAR,
-    AbstractEstimator,
-    Claims,
-    DisARM,
-    Estimate,
-    Evaluations,
-    LeaveOneOut,
-    MuProp,
-    ScoreFunction,
-    StraightThroughGumbelSoftmax,
-)
+from ..estimators import AbstractEstimator, Claims, Estimate, Evaluations
 from ..estimators._base import carry, score_value, second_moment
+from ..estimators.disarm import DisARM
+from ..estimators.leave_one_out import LeaveOneOut
+from ..estimators.muprop import MuProp
+from ..estimators.nvil import NVIL
+from ..estimators.rebar import REBAR
+from ..estimators.score_function import ScoreFunction
+from ..estimators.straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
 from . import _catalog
 from ._problems import Problem
 

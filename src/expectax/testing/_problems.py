@@ -78,6 +78,10 @@ class Problem:
         """These parameters with a cost that is linear in the draw."""
         return {"q": self.params["q"], "f": {**self.params["f"], "curve": self._zeros("curve")}}
 
+    def quadratic(self) -> Params:
+        """These parameters with a cost that is quadratic in the draw."""
+        return {"q": self.params["q"], "f": {**self.params["f"], "wave": self._zeros("wave")}}
+
     def constant(self) -> Params:
         """These parameters with a cost that does not depend on the draw."""
         zeros = {name: self._zeros(name) for name in self.params["f"] if name != "offset"}
@@ -180,9 +184,10 @@ def features(draw: Any, batch_ndim: int) -> Float[Array, "... M"]:
 
 
 def curved_cost(f: dict[str, Array], x: Float[Array, "... M"]) -> Float[Array, "..."]:
-    """offset + slope·x + t² + sin 3t, t = curve·x: no symmetry; linear if curve = 0."""
+    """offset + slope·x + t² + wave·sin 3t, t = curve·x: no symmetry; linear if curve = 0."""
     t = x @ f["curve"]
-    return f["offset"] + jnp.sum(f["slope"] * x, axis=-1) + t**2 + jnp.sin(3 * t)
+    line = f["offset"] + jnp.sum(f["slope"] * x, axis=-1)
+    return line + t**2 + f["wave"] * jnp.sin(3 * t)
 
 
 def cost_params(rng: np.random.Generator, batch: tuple[int, ...], size: int) -> dict[str, Any]:
@@ -192,6 +197,7 @@ def cost_params(rng: np.random.Generator, batch: tuple[int, ...], size: int) -> 
         "offset": rng.uniform(-0.5, 0.5, size=batch),
         "slope": signs * rng.uniform(0.5, 1.5, size=(*batch, size)),
         "curve": rng.uniform(0.5, 0.9, size=size) * np.where(np.arange(size) % 3 == 1, -1, 1),
+        "wave": np.ones(()),
     }
 
 
@@ -247,7 +253,7 @@ def discrete(
                 )
                 t = float(np.dot(params["f"]["curve"], x))
                 line = params["f"]["offset"][i] + float(np.dot(params["f"]["slope"][i], x))
-                total[i] += p * (line + t**2 + math.sin(3 * t))
+                total[i] += p * (line + t**2 + float(params["f"]["wave"]) * math.sin(3 * t))
         return total
 
     return Problem(

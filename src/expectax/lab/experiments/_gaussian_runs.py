@@ -22,7 +22,8 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
-from ... import estimators as ex
+import expectax as ex
+
 from ..._expect import expect
 
 SLOPE, OFFSET = 2.0, 3.0

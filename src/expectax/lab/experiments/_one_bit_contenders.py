@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ... import estimators as ex
+import expectax as ex
 
 LEARNING_RATE = 1e-2
 TEMPERATURE = 0.5

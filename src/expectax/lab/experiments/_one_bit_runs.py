@@ -11,7 +11,8 @@ import numpyro.distributions as dist
 import optax
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
-from ... import estimators as ex
+import expectax as ex
+
 from ..._expect import expect
 from ._one_bit_contenders import TARGETS, Contender
 
