@@ -57,25 +57,29 @@ class ScriptedJoint(Joint):
 
 
 class RecordingJoint(Joint):
-    """A `Joint` that notes what randomness it is asked for."""
+    """A `Joint` that notes what randomness it is asked for, and gives zeros.
+
+    What is random in a program that runs on it is the estimator's own.
+    """
 
     asked: list = eqx.field(static=True, default_factory=list)
 
+    def _note(self, kind: str, method: Callable[..., PyTree], key: Any, num: int) -> PyTree:
+        self.asked.append((kind, num))
+        like = jax.eval_shape(lambda key: method(key, num), key)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+
     def sample(self, key: Any, num: int) -> PyTree:
-        self.asked.append(("draws", num))
-        return super().sample(key, num)
+        return self._note("draws", super().sample, key, num)
 
     def noise(self, key: Any, num: int) -> PyTree:
-        self.asked.append(("noise", num))
-        return super().noise(key, num)
+        return self._note("noise", super().noise, key, num)
 
     def perturb(self, key: Any) -> PyTree:
-        self.asked.append(("noise", 1))
-        return super().perturb(key)
+        return self._note("noise", lambda key, _: super(RecordingJoint, self).perturb(key), key, 1)
 
     def rsample(self, key: Any, num: int) -> PyTree:
-        self.asked.append(("reparameterized draws", num))
-        return super().rsample(key, num)
+        return self._note("reparameterized draws", super().rsample, key, num)
 
 
 class OnAnotherJoint(AbstractEstimator):
@@ -98,14 +102,16 @@ class OnAnotherJoint(AbstractEstimator):
 def randomness(problem: Problem, params: Params, estimator: AbstractEstimator) -> tuple[str, int]:
     """What an estimator is random by: ("draws", S), ("noise", S), or ("nothing", 0).
 
-    An estimator that draws more than once has ("several kinds", the number of them).
+    An estimator that draws more than once, or by itself besides, has ("several kinds", how many).
     """
     asked: list[tuple[str, int]] = []
     record = lambda q: RecordingJoint(q.sites, q.structure, q.batch_shape, q.names, asked)
     spied = OnAnotherJoint(estimator, record)
     gradient = jax.grad(lambda params, key: jnp.sum(problem.value(params, spied, key)))
-    jax.eval_shape(gradient, params, jax.random.key(0))
-    if len(asked) > 1:
+    program = str(jax.make_jaxpr(gradient)(params, jax.random.key(0)))
+    if "random_bits" in program:
+        asked.append(("draws of its own", 1))
+    if len(asked) > 1 or "draws of its own" in dict(asked):
         return "several kinds", len(asked)
     return asked[0] if asked else ("nothing", 0)
 
