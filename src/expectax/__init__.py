@@ -34,6 +34,7 @@ from .estimators.gumbel_softmax import GumbelSoftmax as GumbelSoftmax
 from .estimators.leave_one_out import LeaveOneOut as LeaveOneOut
 from .estimators.muprop import MuProp as MuProp
 from .estimators.nvil import NVIL as NVIL
+from .estimators.optimal_baseline import OptimalBaseline as OptimalBaseline
 from .estimators.pathwise import Pathwise as Pathwise
 from .estimators.rebar import REBAR as REBAR
 from .estimators.relax import RELAX as RELAX

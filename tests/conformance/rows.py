@@ -125,6 +125,8 @@ ROWS = (
     ),
     Row("LeaveOneOut", lambda _: ex.LeaveOneOut(2), exact=_DISCRETE),
     Row("LeaveOneOut, 4 draws", lambda _: ex.LeaveOneOut(4), larger=True, exact=_DISCRETE),
+    Row("OptimalBaseline", lambda _: ex.OptimalBaseline(3), exact=_DISCRETE),
+    Row("OptimalBaseline, 4 draws", lambda _: ex.OptimalBaseline(4), larger=True, exact=_DISCRETE),
     Row("NVIL", lambda _: ex.NVIL(0.3), exact=_DISCRETE),
     Row(
         "NVIL, all leaves",  # sd below 1: above it the gradient is divided, by design
