@@ -27,16 +27,21 @@ from .estimators import (
     Estimate as Estimate,
 )
 from .estimators.arm import ARM as ARM
+from .estimators.bit_flip import BitFlip as BitFlip
 from .estimators.direct_argmax import DirectArgmax as DirectArgmax
 from .estimators.disarm import DisARM as DisARM
 from .estimators.enumerate import Enumerate as Enumerate
+from .estimators.gapped_straight_through import GappedStraightThrough as GappedStraightThrough
+from .estimators.gumbel_rao import GumbelRao as GumbelRao
 from .estimators.gumbel_softmax import GumbelSoftmax as GumbelSoftmax
 from .estimators.leave_one_out import LeaveOneOut as LeaveOneOut
+from .estimators.local_expectation import LocalExpectation as LocalExpectation
 from .estimators.muprop import MuProp as MuProp
 from .estimators.nvil import NVIL as NVIL
 from .estimators.optimal_baseline import OptimalBaseline as OptimalBaseline
 from .estimators.pathwise import Pathwise as Pathwise
 from .estimators.rebar import REBAR as REBAR
+from .estimators.reinmax import ReinMax as ReinMax
 from .estimators.relax import RELAX as RELAX
 from .estimators.score_function import ScoreFunction as ScoreFunction
 from .estimators.straight_through import StraightThrough as StraightThrough

@@ -158,6 +158,13 @@ ROWS = (
     Row("DisARM", lambda _: ex.DisARM(), exact=_BITS),
     Row("DisARM, 3 pairs", lambda _: ex.DisARM(3), larger=True, exact=("single",)),
     Row("DirectArgmax", lambda _: ex.DirectArgmax(1.0)),
+    Row("GumbelRao", lambda _: ex.GumbelRao(0.5, num_inner=1)),
+    Row("GumbelRao, 8 noises", lambda _: ex.GumbelRao(0.7, num_inner=8), larger=True),
+    Row("ReinMax", lambda _: ex.ReinMax(), exact=_DISCRETE),
+    Row("GappedStraightThrough", lambda _: ex.GappedStraightThrough()),
+    Row("LocalExpectation", lambda _: ex.LocalExpectation(), exact=_DISCRETE),
+    Row("BitFlip", lambda _: ex.BitFlip(1), exact=("single",)),
+    Row("BitFlip, every bit", lambda _: ex.BitFlip(2), larger=True),
     Row("Pathwise", lambda _: ex.Pathwise()),
     Row("Pathwise, 4 draws", lambda _: ex.Pathwise(4), larger=True),
 )

@@ -150,6 +150,20 @@ class Factorized(Enumerable, Averaged, Relaxable):
         """∂log q(b)/∂θ = b − E[b]."""
 
     @abc.abstractmethod
+    def pull(
+        self, at: Float[Array, "S ..."], cotangent: Float[Array, "S ..."]
+    ) -> Float[Array, "S ..."]:
+        """J(a) g, the derivative of the mean if the mean were a: a (1 − a) g, or a g − a (a·g)."""
+
+    @abc.abstractmethod
+    def conditional(self, key: PRNGKey, draw: Array, num: int) -> Float[Array, "S ..."]:
+        """Perturbed logits given one hard draw (batch + event): `harden` of each is the draw."""
+
+    @abc.abstractmethod
+    def gap(self, draw: Float[Array, "S ..."], gap: Array) -> Float[Array, "S ..."]:
+        """The least shift of θ after which the draw leads every other value by at least `gap`."""
+
+    @abc.abstractmethod
     def residual(
         self, perturbed: Float[Array, "S ..."], cotangent: Float[Array, "S ..."]
     ) -> Float[Array, "S ..."]:

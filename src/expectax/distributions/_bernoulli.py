@@ -74,6 +74,17 @@ class BernoulliView(Binary):
     def score(self, draw):
         return draw - jax.nn.sigmoid(self.logits)
 
+    def pull(self, at, cotangent):
+        return at * (1 - at) * cotangent
+
+    def conditional(self, key, draw, num):
+        logits = jnp.broadcast_to(self.logits, (num, *self.logits.shape))
+        return gumbel.conditional_logistic(key, logits, jnp.broadcast_to(draw, logits.shape))
+
+    def gap(self, draw, gap):
+        sign = 2 * draw.astype(self.logits.dtype) - 1
+        return jnp.maximum(gap - sign * self.logits, 0) * sign
+
     def residual(self, perturbed, cotangent):
         return gumbel.logistic_residual(self.logits, perturbed, cotangent)
 

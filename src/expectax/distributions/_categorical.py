@@ -80,6 +80,20 @@ class OneHotView(OneHot):
     def score(self, draw):
         return draw - jax.nn.softmax(self.logits, axis=-1)
 
+    def pull(self, at, cotangent):
+        weighted = at * cotangent
+        return weighted - at * jnp.sum(weighted, axis=-1, keepdims=True)
+
+    def conditional(self, key, draw, num):
+        logits = jnp.broadcast_to(self.logits, (num, *self.logits.shape))
+        index = jnp.broadcast_to(jnp.argmax(draw, axis=-1), logits.shape[:-1])
+        return gumbel.conditional_gumbel(key, logits, index)
+
+    def gap(self, draw, gap):
+        top = jnp.max(self.logits, axis=-1, keepdims=True)
+        others = -jnp.maximum(self.logits + gap - top, 0)
+        return jnp.where(draw > 0, top - self.logits, others)
+
     def residual(self, perturbed, cotangent):
         return gumbel.gumbel_residual(self.logits, perturbed, cotangent)
 

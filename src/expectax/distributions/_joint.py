@@ -106,6 +106,20 @@ class Joint(eqx.Module):
         """∂log q/∂θ at a draw, without gradient."""
         return jax.lax.stop_gradient(self._each(lambda s, b: s.score(b), draw))
 
+    def pull(self, at: PyTree, cotangent: PyTree) -> PyTree:
+        """J(a) g, the derivative of the mean if the mean were a."""
+        return self._each(lambda s, a, g: s.pull(a, g), at, cotangent)
+
+    def conditional(self, key: PRNGKey, draw: PyTree, num: int) -> PyTree:
+        """`num` perturbed logits given one hard draw (no axis of draws), without gradient."""
+        keys = self._pack(list(jax.random.split(key, len(self.sites))))
+        given = lambda s, k, b: jax.lax.stop_gradient(s).conditional(k, b, num)
+        return jax.lax.stop_gradient(self._each(given, keys, draw))
+
+    def gap(self, draw: PyTree, gap: Array) -> PyTree:
+        """The shift of θ after which the draw leads by `gap`, without gradient."""
+        return jax.lax.stop_gradient(self._each(lambda s, b: s.gap(b, gap), draw))
+
     def residual(self, perturbed: PyTree, cotangent: PyTree) -> PyTree:
         """∂/∂θ [c(z) − c(z̃)] for a = ∂c/∂z; linear in a, θ held."""
         frozen = jax.lax.stop_gradient(self)

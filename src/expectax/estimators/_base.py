@@ -175,9 +175,12 @@ def carry(
 
     Adds Σ stop(cotangent)·(θ − stop(θ)), which is zero and whose derivative is `cotangent`.
     """
-    held = jax.lax.stop_gradient(cotangent)
-    zero = jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), logits)
-    return value + dot(held, zero, batch_ndim)
+    return value + dot(jax.lax.stop_gradient(cotangent), zero_with_gradient(logits), batch_ndim)
+
+
+def zero_with_gradient(tree: PyTree) -> PyTree:
+    """θ − stop(θ): zero, with the derivative of θ."""
+    return jax.tree.map(lambda x: x - jax.lax.stop_gradient(x), tree)
 
 
 def straight_through(hard: PyTree, soft: PyTree) -> PyTree:

@@ -79,8 +79,13 @@ class Problem:
         return {"q": self.params["q"], "f": {**self.params["f"], "curve": self._zeros("curve")}}
 
     def quadratic(self) -> Params:
-        """These parameters with a cost that is quadratic in the draw."""
-        return {"q": self.params["q"], "f": {**self.params["f"], "wave": self._zeros("wave")}}
+        """These parameters with a cost that is quadratic in the draw.
+
+        The slope is reversed: as it is, some gradient would almost cancel, and any noise beside it
+        be too much.
+        """
+        f = self.params["f"]
+        return {"q": self.params["q"], "f": {**f, "wave": 0 * f["wave"], "slope": -f["slope"]}}
 
     def constant(self) -> Params:
         """These parameters with a cost that does not depend on the draw."""
