@@ -40,6 +40,7 @@ from .estimators.muprop import MuProp as MuProp
 from .estimators.nvil import NVIL as NVIL
 from .estimators.optimal_baseline import OptimalBaseline as OptimalBaseline
 from .estimators.pathwise import Pathwise as Pathwise
+from .estimators.perturbed_argmax import PerturbedArgmax as PerturbedArgmax
 from .estimators.rebar import REBAR as REBAR
 from .estimators.reinmax import ReinMax as ReinMax
 from .estimators.relax import RELAX as RELAX

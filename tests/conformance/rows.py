@@ -165,6 +165,8 @@ ROWS = (
     Row("LocalExpectation", lambda _: ex.LocalExpectation(), exact=_DISCRETE),
     Row("BitFlip", lambda _: ex.BitFlip(1), exact=("single",)),
     Row("BitFlip, every bit", lambda _: ex.BitFlip(2), larger=True),
+    Row("PerturbedArgmax", lambda _: ex.PerturbedArgmax(), exact=("single",)),
+    Row("PerturbedArgmax, 5 draws", lambda _: ex.PerturbedArgmax(5), larger=True),
     Row("Pathwise", lambda _: ex.Pathwise()),
     Row("Pathwise, 4 draws", lambda _: ex.Pathwise(4), larger=True),
 )

@@ -114,9 +114,18 @@ class Solvable(View):
 
     logits: eqx.AbstractVar[Array]
 
+    @property
+    @abc.abstractmethod
+    def variable_ndim(self) -> int:
+        """How many trailing axes of the event one variable has: scores that are solved together."""
+
     @abc.abstractmethod
     def noise(self, key: PRNGKey, num: int) -> Float[Array, "S ..."]:
         """Standard noise (logistic or Gumbel), shape (num,) + shape of `logits`."""
+
+    @abc.abstractmethod
+    def noise_score(self, noise: Float[Array, "S ..."]) -> Float[Array, "S ..."]:
+        """−∂log density of the noise: the score of z = θ + noise with respect to θ."""
 
     @abc.abstractmethod
     def harden(self, perturbed: Float[Array, "S ..."]) -> Float[Array, "S ..."]:

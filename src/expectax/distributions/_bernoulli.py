@@ -58,8 +58,15 @@ class BernoulliView(Binary):
         bits = bits.reshape(index.shape + (1,) * self.num_batch_dims + self.event_shape)
         return jnp.broadcast_to(bits, index.shape + self.logits.shape).astype(self.dtype)
 
+    @property
+    def variable_ndim(self):
+        return 0
+
     def noise(self, key, num):
         return gumbel.logistic(key, (num, *self.logits.shape), self.logits.dtype)
+
+    def noise_score(self, noise):
+        return jnp.tanh(noise / 2)  # the log-density is −L − 2 log(1 + exp(−L))
 
     def harden(self, perturbed):
         return (perturbed > 0).astype(self.dtype)

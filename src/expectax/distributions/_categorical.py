@@ -63,8 +63,15 @@ class OneHotView(OneHot):
         hot = hot.reshape(index.shape + (1,) * self.num_batch_dims + self.event_shape)
         return jnp.broadcast_to(hot, index.shape + self.logits.shape)
 
+    @property
+    def variable_ndim(self):
+        return 1
+
     def noise(self, key, num):
         return gumbel.gumbel(key, (num, *self.logits.shape), self.logits.dtype)
+
+    def noise_score(self, noise):
+        return -jnp.expm1(-noise)  # the log-density is −γ − exp(−γ)
 
     def harden(self, perturbed):
         winner = jnp.argmax(perturbed, axis=-1)

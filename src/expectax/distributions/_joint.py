@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._trees import sum_leaves
@@ -93,6 +94,18 @@ class Joint(eqx.Module):
     def noise(self, key: PRNGKey, num: int) -> PyTree:
         """Standard noise for `num` draws."""
         return self._draw(lambda s, k, n: s.noise(k, n), key, num)
+
+    def noise_score(self, noise: PyTree) -> PyTree:
+        """The score of z = θ + noise with respect to θ."""
+        return self._each(lambda s, e: s.noise_score(e), noise)
+
+    def contract(self, left: PyTree, right: PyTree) -> PyTree:
+        """The inner product within each variable; its axes are kept, with length one."""
+
+        def one(site, a, b):
+            return jnp.sum(a * b, axis=tuple(range(-site.variable_ndim, 0)), keepdims=True)
+
+        return self._each(one, left, right)
 
     def harden(self, perturbed: PyTree) -> PyTree:
         """Hard draws from perturbed logits."""
