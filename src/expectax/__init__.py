@@ -30,6 +30,7 @@ from .estimators.arm import ARM as ARM
 from .estimators.bit_flip import BitFlip as BitFlip
 from .estimators.direct_argmax import DirectArgmax as DirectArgmax
 from .estimators.disarm import DisARM as DisARM
+from .estimators.double_control_variate import DoubleControlVariate as DoubleControlVariate
 from .estimators.enumerate import Enumerate as Enumerate
 from .estimators.gapped_straight_through import GappedStraightThrough as GappedStraightThrough
 from .estimators.gumbel_rao import GumbelRao as GumbelRao
@@ -49,5 +50,7 @@ from .estimators.straight_through import StraightThrough as StraightThrough
 from .estimators.straight_through_gumbel_softmax import (
     StraightThroughGumbelSoftmax as StraightThroughGumbelSoftmax,
 )
+from .estimators.sum_and_sample import SumAndSample as SumAndSample
+from .estimators.unordered_set import UnorderedSet as UnorderedSet
 
 __version__ = "0.1.0"

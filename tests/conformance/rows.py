@@ -157,6 +157,13 @@ ROWS = (
     Row("ARM", lambda _: ex.ARM(), exact=_BITS),
     Row("DisARM", lambda _: ex.DisARM(), exact=_BITS),
     Row("DisARM, 3 pairs", lambda _: ex.DisARM(3), larger=True, exact=("single",)),
+    Row("DoubleControlVariate", lambda _: ex.DoubleControlVariate(2), exact=_DISCRETE),
+    Row(
+        "DoubleControlVariate, 3 draws",
+        lambda p: ex.DoubleControlVariate(3, scale=_batch(p, -0.3, 0.9)),
+        larger=True,
+        exact=_DISCRETE,
+    ),
     Row("DirectArgmax", lambda _: ex.DirectArgmax(1.0)),
     Row("GumbelRao", lambda _: ex.GumbelRao(0.5, num_inner=1)),
     Row("GumbelRao, 8 noises", lambda _: ex.GumbelRao(0.7, num_inner=8), larger=True),
