@@ -165,7 +165,7 @@ PLANTED = [
     ("estimators/planted.py", "from . import disarm", "not only its base"),
     ("estimators/planted.py", "from .._expect import expect", "estimators imports _expect"),
     ("distributions/planted.py", "from ..estimators import Claims", "distributions imports est"),
-    ("gumbel.py", "from .distributions import joint", "gumbel imports distributions"),
+    ("gumbel/_noise.py", "from ..distributions import joint", "gumbel imports distributions"),
     ("_expect.py", "from .diagnostics import compare", "_expect imports diagnostics"),
     ("diagnostics/planted.py", "from ..testing import Problem", "diagnostics imports testing"),
     ("testing/planted.py", "from ..lab import data", "testing imports lab"),

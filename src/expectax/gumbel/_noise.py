@@ -1,8 +1,7 @@
-"""The Gumbel toolbox: the max-trick, and Gumbel and logistic noise given what it decided.
+"""Noise, the max-trick, and Gumbel and logistic noise given what it decided.
 
-Notation: θ logits, p = softmax(θ) or σ(θ), Z = Σ exp(θ); γ standard Gumbel, L standard logistic.
-A *perturbed logit* is z = θ + γ (categories) or z = θ + L (bits). Everything is computed from
-logits, so nothing is clipped and p may go to 0 or 1.
+p = softmax(θ) or σ(θ). Everything is computed from logits, so nothing is clipped and p may go to 0
+or 1.
 
 The conditional draws are deterministic functions of θ and of fixed uniforms, and are to be
 differentiated through θ with those uniforms held: estimators that drop this derivative are biased.
@@ -15,8 +14,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from ._numerics import finite_logits, softplus, working_dtype
-from ._types import PRNGKey
+from .._numerics import finite_logits, softplus, working_dtype
+from .._types import PRNGKey
 
 
 def open_uniform(
