@@ -30,6 +30,12 @@ class Joint(eqx.Module):
         """The number of batch axes."""
         return len(self.batch_shape)
 
+    def opened(self) -> tuple[PyTree, Callable[[PyTree], "Joint"]]:
+        """The floating leaves of the sites, and q as a function of them."""
+        moving, fixed = eqx.partition(self.sites, eqx.is_inexact_array)
+        close = lambda leaves: eqx.tree_at(lambda q: q.sites, self, eqx.combine(leaves, fixed))
+        return moving, close
+
     def _pack(self, per_site: list[Any]) -> PyTree:
         return jax.tree.unflatten(self.structure, per_site)
 
