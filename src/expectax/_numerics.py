@@ -31,6 +31,19 @@ def finite_logits(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(jnp.isinf(x), jnp.sign(x) * FLOOR, x)
 
 
+def push(
+    perturbed: Float[Array, "..."], by: Float[Array, "..."], logits: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """z + `by`; z alone where θ is infinite: no cost, however large, makes the impossible happen.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> push(jnp.array([1.0, -1e4]), jnp.array([2.0, 9e9]), jnp.array([0.5, -1e4])).tolist()
+        [3.0, -10000.0]
+    """
+    return jnp.where(jnp.abs(logits) < FLOOR, perturbed + by.astype(perturbed.dtype), perturbed)
+
+
 def log_probability(p: Float[Array, "..."]) -> Float[Array, "..."]:
     """log p, −inf at p = 0 with derivative zero there, where that of the logarithm is infinite."""
     positive = p > 0

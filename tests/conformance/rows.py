@@ -174,6 +174,8 @@ ROWS = (
     Row("BitFlip, every bit", lambda _: ex.BitFlip(2), larger=True),
     Row("PerturbedArgmax", lambda _: ex.PerturbedArgmax(), exact=("single",)),
     Row("PerturbedArgmax, 5 draws", lambda _: ex.PerturbedArgmax(5), larger=True),
+    Row("ImplicitMLE", lambda _: ex.ImplicitMLE()),
+    Row("ImplicitMLE, a small step", lambda _: ex.ImplicitMLE(0.3), larger=True),
     Row("Pathwise", lambda _: ex.Pathwise()),
     Row("Pathwise, 4 draws", lambda _: ex.Pathwise(4), larger=True),
 )

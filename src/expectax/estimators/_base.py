@@ -88,6 +88,11 @@ class Cost(eqx.Module):
         """Costs at auxiliary points: differentiable in the draws, never in f's own parameters."""
         return self._over_draws(_freeze(self.function), draws)[0]
 
+    def slope(self, draws: PyTree) -> PyTree:
+        """The slope of f in each draw of a stack, from one more evaluation, without gradient."""
+        total = lambda draws: jnp.sum(self.frozen(draws))
+        return jax.lax.stop_gradient(jax.grad(total)(jax.lax.stop_gradient(draws)))
+
     def at_outcomes(
         self, draw_of: Callable[[Int[Array, ""]], PyTree], num: int, size: int
     ) -> Float[Array, "N *batch"]:
