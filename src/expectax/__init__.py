@@ -20,7 +20,14 @@ from .diagnostics import (
     compare as compare,
     gradient_moments as gradient_moments,
 )
-from .distributions import OneHotCategorical as OneHotCategorical
+from .distributions import (
+    Antithetic as Antithetic,
+    Independent as Independent,
+    OneHotCategorical as OneHotCategorical,
+    QuasiRandom as QuasiRandom,
+    Stratified as Stratified,
+    Systematic as Systematic,
+)
 from .estimators import (
     AbstractEstimator as AbstractEstimator,
     Claims as Claims,

@@ -13,6 +13,11 @@ def sum_events(x: Float[Array, "..."], keep: int) -> Float[Array, "..."]:
     return jnp.sum(x, axis=tuple(range(keep, x.ndim)))
 
 
+def over_batch(index: Array, batch_ndim: int) -> Array:
+    """Numbers of shape (S,) or (S,) + batch, with the axes of the batch."""
+    return index if index.ndim > 1 else index.reshape(index.shape + (1,) * batch_ndim)
+
+
 def expand_to(x: Array, like: Array) -> Array:
     """Append axes of length one to `x` until it broadcasts against the leading axes of `like`."""
     return jnp.reshape(x, x.shape + (1,) * (like.ndim - x.ndim))

@@ -142,6 +142,13 @@ ROWS = (
         exact=_DISCRETE,
         skip={"constant_cost": "only at scale 1 without a baseline, where it starts"},
     ),
+    Row(
+        "MuProp, second order",
+        lambda p: ex.MuProp(scale=_batch(p, 0.6, 1.2), baseline=0.3, second_order=True),
+        larger=True,
+        exact=_DISCRETE,
+        skip={"constant_cost": "only at scale 1 without a baseline, where it starts"},
+    ),
     Row("GumbelSoftmax", lambda _: ex.GumbelSoftmax(0.5)),
     Row("StraightThroughGumbelSoftmax", lambda _: ex.StraightThroughGumbelSoftmax(0.5)),
     Row("StraightThrough", lambda _: ex.StraightThrough(), exact=_DISCRETE),
@@ -176,7 +183,24 @@ ROWS = (
     Row("PerturbedArgmax, 5 draws", lambda _: ex.PerturbedArgmax(5), larger=True),
     Row("ImplicitMLE", lambda _: ex.ImplicitMLE()),
     Row("ImplicitMLE, a small step", lambda _: ex.ImplicitMLE(0.3), larger=True),
+    Row("SumAndSample", lambda _: ex.SumAndSample(1), exact=_DISCRETE),
+    Row("SumAndSample, 4 summed", lambda _: ex.SumAndSample(4), larger=True, exact=_DISCRETE),
+    Row("UnorderedSet", lambda _: ex.UnorderedSet(2), exact=_DISCRETE),
+    Row("UnorderedSet, 3 draws", lambda _: ex.UnorderedSet(3), larger=True, exact=_DISCRETE),
     Row("Pathwise", lambda _: ex.Pathwise()),
     Row("Pathwise, 4 draws", lambda _: ex.Pathwise(4), larger=True),
+    # each coupling in some row; all of them with all three, exactly, in test_couplings.py
+    Row(
+        "ScoreFunction, an antithetic pair",
+        lambda p: ex.ScoreFunction(2, _batch(p, -0.4, 0.9), ex.Antithetic()),
+        larger=True,
+    ),
+    Row(
+        "LeaveOneOut, 2 groups of 2, quasi-random",
+        lambda _: ex.LeaveOneOut(4, ex.QuasiRandom()),
+        larger=True,
+    ),
+    Row("Pathwise, stratified", lambda _: ex.Pathwise(3, ex.Stratified()), larger=True),
+    Row("Pathwise, systematic", lambda _: ex.Pathwise(3, ex.Systematic()), larger=True),
 )
 BY_NAME = {row.name: row for row in ROWS}

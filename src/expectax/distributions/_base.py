@@ -16,6 +16,7 @@ event. The capabilities:
 - `Binary`: `Factorized`, and every variable is a bit with a log-odds.
 - `OneHot`: `Factorized`, and every variable is a one-hot vector over the last axis.
 - `Reparameterized`: draws that can be differentiated through the parameters.
+- `Invertible`: draws that are increasing functions of uniforms, so that they can be coupled.
 
 `lacking` completes the sentence "it needs a `…` distribution, and …" in error messages.
 """
@@ -26,6 +27,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._types import PRNGKey
@@ -69,6 +71,26 @@ class Scored(View):
         """log q of a stack of draws, differentiable to any order in the leaves."""
 
 
+class Invertible(View):
+    """Draws by inverse transform, from one uniform for each variable.
+
+    *Laws:* `quantile` of independent uniforms has the law of `sample`; each variable (of categories,
+    the number) is nondecreasing in its uniform; where the draws are continuous, `quantile` is
+    differentiable in the leaves.
+    """
+
+    lacking: ClassVar[str] = "its draws are not known as increasing functions of uniforms"
+
+    @property
+    @abc.abstractmethod
+    def uniform_shape(self) -> tuple[int, ...]:
+        """Batch + variables: the shape of the uniforms that make one draw."""
+
+    @abc.abstractmethod
+    def quantile(self, uniform: Float[Array, "S ..."]) -> Array:
+        """The draws that uniforms in the open interval (0, 1) decide."""
+
+
 class Enumerable(Scored):
     """A finite number of outcomes.
 
@@ -83,8 +105,11 @@ class Enumerable(Scored):
         """The number of joint outcomes of one batch element."""
 
     @abc.abstractmethod
-    def outcome(self, index: Int[Array, "S"]) -> Array:
-        """The outcomes of these numbers, the same for all batch elements: (S,) + batch + event."""
+    def outcome(self, index: Int[Array, "S ..."]) -> Array:
+        """The outcomes of these numbers, (S,) + batch + event.
+
+        `index` has shape (S,), the same for all batch elements, or (S,) + batch.
+        """
 
 
 class Averaged(View):
@@ -157,6 +182,11 @@ class Factorized(Enumerable, Averaged, Relaxable):
     @abc.abstractmethod
     def score(self, draw: Float[Array, "S ..."]) -> Float[Array, "S ..."]:
         """∂log q(b)/∂θ = b − E[b]."""
+
+    @property
+    @abc.abstractmethod
+    def variables(self) -> Int[np.ndarray, "..."]:
+        """Which variable each logit of the event belongs to, numbered from 0: shape event."""
 
     @abc.abstractmethod
     def pull(

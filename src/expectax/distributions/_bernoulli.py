@@ -5,15 +5,16 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .. import gumbel
 from .._numerics import FLOOR, finite_logits, softplus, working_dtype
-from .._trees import sum_events
-from ._base import Binary
+from .._trees import over_batch, sum_events
+from ._base import Binary, Invertible
 
 
-class BernoulliView(Binary):
+class BernoulliView(Binary, Invertible):
     """Independent bits with log-odds θ, shape batch + event. Draws are 0.0 or 1.0.
 
     The log-probability is b·θ − softplus(θ), whose derivative at θ = 0 is b − ½: NumPyro's own has
@@ -54,9 +55,9 @@ class BernoulliView(Binary):
 
     def outcome(self, index):
         size = math.prod(self.event_shape)
-        bits = (index[:, None] >> jnp.arange(size)) & 1
-        bits = bits.reshape(index.shape + (1,) * self.num_batch_dims + self.event_shape)
-        return jnp.broadcast_to(bits, index.shape + self.logits.shape).astype(self.dtype)
+        bits = (over_batch(index, self.num_batch_dims)[..., None] >> jnp.arange(size)) & 1
+        bits = bits.reshape((*bits.shape[:-1], *self.event_shape))
+        return jnp.broadcast_to(bits, (len(index), *self.logits.shape)).astype(self.dtype)
 
     @property
     def variable_ndim(self):
@@ -67,6 +68,13 @@ class BernoulliView(Binary):
 
     def noise_score(self, noise):
         return jnp.tanh(noise / 2)  # the log-density is −L − 2 log(1 + exp(−L))
+
+    @property
+    def uniform_shape(self):
+        return self.logits.shape
+
+    def quantile(self, uniform):
+        return self.harden(jax.lax.stop_gradient(self.logits) + jnp.log(uniform / (1 - uniform)))
 
     def harden(self, perturbed):
         return (perturbed > 0).astype(self.dtype)
@@ -80,6 +88,10 @@ class BernoulliView(Binary):
 
     def score(self, draw):
         return draw - jax.nn.sigmoid(self.logits)
+
+    @property
+    def variables(self):
+        return np.arange(math.prod(self.event_shape)).reshape(self.event_shape)
 
     def pull(self, at, cotangent):
         return at * (1 - at) * cotangent

@@ -5,20 +5,22 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .. import gumbel
 from .._numerics import FLOOR, finite_logits, working_dtype
-from .._trees import sum_events
-from ._base import Enumerable, OneHot
+from .._trees import over_batch, sum_events
+from ._base import Enumerable, Invertible, OneHot
+from ._couplings import inverse_cdf
 
 
 def _digits(index: Array, base: int, size: int) -> Array:
-    """`index` written with `size` digits in this base, least significant first: (S, size)."""
-    return (index[:, None] // jnp.asarray([base**i for i in range(size)])) % base
+    """`index` written with `size` digits in this base on a new last axis, the least first."""
+    return (index[..., None] // jnp.asarray([base**i for i in range(size)])) % base
 
 
-class OneHotView(OneHot):
+class OneHotView(OneHot, Invertible):
     """Independent one-hot variables with logits θ, shape batch + event, categories last."""
 
     logits: Float[Array, "... C"]
@@ -58,10 +60,11 @@ class OneHotView(OneHot):
         return self.num_categories**self._num_variables
 
     def outcome(self, index):
+        index = over_batch(index, self.num_batch_dims)
         digits = _digits(index, self.num_categories, self._num_variables)
         hot = jax.nn.one_hot(digits, self.num_categories, dtype=self.dtype)
-        hot = hot.reshape(index.shape + (1,) * self.num_batch_dims + self.event_shape)
-        return jnp.broadcast_to(hot, index.shape + self.logits.shape)
+        hot = hot.reshape((*index.shape, *self.event_shape))
+        return jnp.broadcast_to(hot, (len(index), *self.logits.shape))
 
     @property
     def variable_ndim(self):
@@ -72,6 +75,14 @@ class OneHotView(OneHot):
 
     def noise_score(self, noise):
         return -jnp.expm1(-noise)  # the log-density is −γ − exp(−γ)
+
+    @property
+    def uniform_shape(self):
+        return self.logits.shape[:-1]
+
+    def quantile(self, uniform):
+        index = inverse_cdf(jax.nn.softmax(self.logits, axis=-1), uniform)
+        return jax.nn.one_hot(index, self.num_categories, dtype=self.dtype)
 
     def harden(self, perturbed):
         winner = jnp.argmax(perturbed, axis=-1)
@@ -86,6 +97,11 @@ class OneHotView(OneHot):
 
     def score(self, draw):
         return draw - jax.nn.softmax(self.logits, axis=-1)
+
+    @property
+    def variables(self):
+        each = np.arange(self._num_variables).reshape((*self.event_shape[:-1], 1))
+        return np.broadcast_to(each, self.event_shape)
 
     def pull(self, at, cotangent):
         weighted = at * cotangent
@@ -126,7 +142,7 @@ class OneHotView(OneHot):
         return jnp.take_along_axis(steps, step_to, axis=-1)
 
 
-class CategoricalView(Enumerable):
+class CategoricalView(Enumerable, Invertible):
     """Independent integer-valued categorical variables (NumPyro's `Categorical`).
 
     `logits`, shape batch + event + (C,), need not be normalised: the log-probability does it, also
@@ -154,6 +170,13 @@ class CategoricalView(Enumerable):
         noise = gumbel.gumbel(key, (num, *logits.shape), logits.dtype)
         return jnp.argmax(logits + noise, axis=-1)
 
+    @property
+    def uniform_shape(self):
+        return self.logits.shape[:-1]
+
+    def quantile(self, uniform):
+        return inverse_cdf(jax.nn.softmax(self.logits, axis=-1), uniform)
+
     def log_prob(self, value):
         # log p meets each draw by an index, so that −inf elsewhere never meets a 0
         log_p = jax.nn.log_softmax(self.logits, axis=-1)
@@ -166,6 +189,7 @@ class CategoricalView(Enumerable):
         return self.logits.shape[-1] ** math.prod(self.event_shape)
 
     def outcome(self, index):
+        index = over_batch(index, self.num_batch_dims)
         digits = _digits(index, self.logits.shape[-1], math.prod(self.event_shape))
-        digits = digits.reshape(index.shape + (1,) * self.num_batch_dims + self.event_shape)
-        return jnp.broadcast_to(digits, index.shape + self.logits.shape[:-1])
+        digits = digits.reshape((*index.shape, *self.event_shape))
+        return jnp.broadcast_to(digits, (len(index), *self.logits.shape[:-1]))

@@ -11,10 +11,18 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from .._numerics import finite_logits, softplus
-from .._trees import sum_events
-from ._base import Enumerable, Reparameterized, Scored
+from .._trees import over_batch, sum_events
+from ._base import Enumerable, Invertible, Reparameterized, Scored
+from ._couplings import inverse_cdf
 
 Support = tuple[float, ...]
+
+
+def strip(q: Any) -> Any:
+    """The distribution under `to_event` and `expand`."""
+    while isinstance(q, dist.Independent | dist.ExpandedDistribution):
+        q = q.base_dist
+    return q
 
 
 def concrete_support(base: Any) -> Support | None:
@@ -32,10 +40,20 @@ def _enumerate(view: Any, index: Array) -> Array:
     batch, event = view.batch_shape, view.event_shape
     base = len(view.support)
     powers = jnp.asarray([base**i for i in range(math.prod(event))])
+    index = over_batch(index, len(batch))
     # the type of a draw: f is traced once, at a draw
-    values = jnp.asarray(view.support, view.draw_dtype)[(index[:, None] // powers) % base]
-    values = values.reshape(index.shape + (1,) * len(batch) + event)
-    return jnp.broadcast_to(values, index.shape + batch + event)
+    values = jnp.asarray(view.support, view.draw_dtype)[(index[..., None] // powers) % base]
+    values = values.reshape((*index.shape, *event))
+    return jnp.broadcast_to(values, (len(index), *batch, *event))
+
+
+def _choose(view: Any, uniform: Array) -> Array:
+    """The values of a support in increasing order that uniforms decide."""
+    base = jax.lax.stop_gradient(strip(view.distribution))
+    values = jnp.asarray(view.support, view.draw_dtype)
+    column = values.reshape((-1,) + (1,) * len(base.batch_shape))
+    probability = jnp.moveaxis(jnp.exp(base.log_prob(column)), 0, -1)
+    return values[inverse_cdf(probability, uniform)]
 
 
 class GenericView(Scored):
@@ -59,14 +77,24 @@ class GenericView(Scored):
         return self.distribution.log_prob(value)
 
 
-class ReparameterizedView(GenericView, Reparameterized):
+class ReparameterizedView(GenericView, Reparameterized, Invertible):
     """A continuous distribution whose NumPyro sampler carries the pathwise derivative."""
 
     def rsample(self, key, num):
         return self.distribution.rsample(key, (num,))
 
+    @property
+    def uniform_shape(self):
+        return (*self.batch_shape, *self.event_shape)
 
-class EnumerableView(GenericView, Enumerable):
+    def quantile(self, uniform):
+        base = strip(self.distribution)
+        if base.event_dim > 0:
+            raise NotImplementedError
+        return base.icdf(uniform).astype(self.draw_dtype)
+
+
+class EnumerableView(GenericView, Enumerable, Invertible):
     """A discrete distribution with NumPyro's `enumerate_support`, through any `to_event`."""
 
     support: Support = eqx.field(static=True)
@@ -77,6 +105,13 @@ class EnumerableView(GenericView, Enumerable):
 
     def outcome(self, index):
         return _enumerate(self, index)
+
+    @property
+    def uniform_shape(self):
+        return (*self.batch_shape, *self.event_shape)
+
+    def quantile(self, uniform):
+        return _choose(self, uniform)
 
 
 class BinomialView(Scored):
@@ -125,7 +160,7 @@ class BinomialView(Scored):
         return sum_events(terms, 1 + self.num_batch_dims)
 
 
-class EnumerableBinomialView(BinomialView, Enumerable):
+class EnumerableBinomialView(BinomialView, Enumerable, Invertible):
     """`BinomialView` with a number of trials that is known before the program runs."""
 
     support: Support = eqx.field(static=True)
@@ -147,3 +182,10 @@ class EnumerableBinomialView(BinomialView, Enumerable):
 
     def outcome(self, index):
         return _enumerate(self, index)
+
+    @property
+    def uniform_shape(self):
+        return (*self.batch_shape, *self.event_shape)
+
+    def quantile(self, uniform):
+        return _choose(self, uniform)

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from .. import gumbel
 from .._trees import sum_leaves
 from .._types import PRNGKey
+from ._couplings import require_quantile
 
 
 class Joint(eqx.Module):
@@ -54,6 +56,25 @@ class Joint(eqx.Module):
         """`num` joint draws, each leaf (num,) + batch + event."""
         return self._draw(lambda s, k, n: s.sample(k, n), key, num)
 
+    def uniforms(self, key: PRNGKey, num: int, size: int, coupling: Any) -> PyTree:
+        """Uniforms for `num` draws, coupled in groups of `size`: for `quantile`."""
+        for site, name in zip(self.sites, self.names, strict=True):
+            require_quantile(site, name, coupling)
+        counts = [math.prod(s.uniform_shape[self.batch_ndim :]) for s in self.sites]
+        dtypes = [jnp.promote_types(s.draw_dtype, jnp.float32) for s in self.sites]
+        shape = (*self.batch_shape, sum(counts))
+        # all sites at once: a net of points covers all variables of a draw
+        u = coupling.uniforms(key, num, size, shape, jnp.result_type(*dtypes))
+        ends = [sum(counts[: i + 1]) for i in range(len(counts))]
+        parts = [u[..., end - n : end] for n, end in zip(counts, ends, strict=True)]
+        return self._pack(
+            [x.reshape((num, *s.uniform_shape)) for x, s in zip(parts, self.sites, strict=True)]
+        )
+
+    def quantile(self, uniforms: PyTree) -> PyTree:
+        """The joint draws that uniforms decide, differentiable where the sites' are."""
+        return self._each(lambda s, u: s.quantile(u), uniforms)
+
     def log_prob(self, value: PyTree) -> Float[Array, "S *batch"]:
         """log q summed over the sites."""
         return sum_leaves(self._each(lambda s, v: s.log_prob(v), value))
@@ -70,15 +91,28 @@ class Joint(eqx.Module):
         """The number of joint outcomes."""
         return math.prod(s.num_outcomes for s in self.sites)
 
-    def outcome(self, index: Int[Array, "S"]) -> PyTree:
-        """The joint outcomes of these numbers."""
+    def outcome(self, index: Int[Array, "S ..."]) -> PyTree:
+        """The joint outcomes of these numbers, of shape (S,) or (S,) + batch."""
         drawn = []
         for site in self.sites:
             drawn.append(site.outcome(index % site.num_outcomes))
             index = index // site.num_outcomes
         return self._pack(drawn)
 
-    # Relaxable
+    def choose(
+        self, key: PRNGKey, log_p: Float[Array, "N *batch"], num: int
+    ) -> Int[Array, "S *batch"]:
+        """The numbers of `num` distinct outcomes, drawn without replacement by Gumbel top-k.
+
+        Arguments:
+            key: consumed.
+            log_p: of every outcome, normalised or not; −inf is never drawn before the others.
+            num: how many; with 1, a plain draw.
+        """
+        perturbed = jnp.moveaxis(log_p + gumbel.gumbel(key, log_p.shape, log_p.dtype), 0, -1)
+        return jnp.moveaxis(jax.lax.top_k(perturbed, num)[1], -1, 0)
+
+    # Solvable
     @property
     def logits(self) -> PyTree:
         """θ of every site."""

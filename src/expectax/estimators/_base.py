@@ -25,8 +25,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._errors import InvalidArgumentError, complain
-from .._numerics import working_dtype
-from .._trees import add_axis, dot, first, vary
+from .._numerics import FLOOR, working_dtype
+from .._trees import add_axis, dot, first, size_of, vary
 from .._types import PRNGKey
 from ..distributions import Joint
 
@@ -213,6 +213,27 @@ def score_value(
 def learnable(x: Any) -> Any:
     """A leaf to be learned: floats become arrays, so that optimisers see one type."""
     return None if x is None else jnp.asarray(x, dtype=None if hasattr(x, "dtype") else float)
+
+
+def log_probabilities(estimator: "AbstractEstimator", q: Joint) -> Float[Array, "N *batch"]:
+    """log q of every joint outcome, without gradient, in chunks; impossible ones read −1e4.
+
+    Raises:
+        InvalidArgumentError: for more than 2^20 outcomes.
+    """
+    total, name = q.num_outcomes, type(estimator).__name__
+    if total > 2**20:
+        raise InvalidArgumentError(
+            complain(
+                f"{name} was given a q with {total} joint outcomes",
+                "it keeps the probability of every one of them",
+                "use LeaveOneOut(), DisARM() or another sampling estimator",
+            )
+        )
+    frozen = jax.lax.stop_gradient(q)
+    one = lambda index: frozen.log_prob(frozen.outcome(index[None]))[0]
+    size = chunk_size(total, size_of(q.example()))
+    return jnp.maximum(jax.lax.map(one, jnp.arange(total), batch_size=size), -FLOOR)
 
 
 def second_moment(gradient: PyTree, batch_ndim: int) -> Float[Array, "*batch"]:

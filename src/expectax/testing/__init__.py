@@ -46,6 +46,7 @@ from ._scripts import (
     Script as Script,
     expected_value as expected_value,
     play as play,
+    script_of_choices as script_of_choices,
     script_of_draws as script_of_draws,
     script_of_noise as script_of_noise,
 )

@@ -16,7 +16,14 @@ from ..distributions._bernoulli import BernoulliView
 from ._compile import quick
 from ._gates import check_biased, check_mean, gather
 from ._moments import over_keys
-from ._scripts import Script, expected_value, randomness, script_of_draws, script_of_noise
+from ._scripts import (
+    Script,
+    expected_value,
+    randomness,
+    script_of_choices,
+    script_of_draws,
+    script_of_noise,
+)
 from ._trial import Inapplicable, Trial, assert_same, cast, check
 
 _MOST_SCENES = 25_000  # of finite draws: four draws of twelve outcomes
@@ -84,6 +91,8 @@ def _script(trial: Trial) -> tuple[Script, float]:
         return script_of_draws(problem, 0), 1e-10
     if kind == "draws" and _num_scenes(trial, num) <= _MOST_SCENES:
         return script_of_draws(problem, num), 1e-10
+    if kind == "choices" and num * _num_scenes(trial, num) <= _MOST_SCENES:
+        return script_of_choices(problem, num), 1e-10
     sites = joint(problem.make_q(trial.params["q"])).sites
     if kind == "noise" and problem.in_logits and [type(s) for s in sites] == [BernoulliView]:
         nodes = min(96, int(_MOST_NODES ** (1 / (num * math.prod(sites[0].event_shape))) / 3))

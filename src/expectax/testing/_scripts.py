@@ -33,6 +33,8 @@ class ScriptedJoint(Joint):
 
     draws: PyTree = None
     given_noise: PyTree = None
+    choice: Array | None = None
+    chances: list = eqx.field(static=True, default_factory=list)
 
     def _refuse(self, what: str) -> Any:
         raise Unscripted(f"the estimator asked for {what}")
@@ -54,6 +56,18 @@ class ScriptedJoint(Joint):
     def rsample(self, key: Any, num: int) -> PyTree:
         del key
         return self._refuse(f"{num} reparameterized draws")
+
+    def uniforms(self, key: Any, num: int, size: int, coupling: Any) -> PyTree:
+        del key, size, coupling
+        return self._refuse(f"uniforms for {num} coupled draws")
+
+    def choose(self, key: Any, log_p: Array, num: int) -> Array:
+        del key
+        if self.choice is None or len(self.choice) != num:
+            return self._refuse(f"{num} outcomes without replacement")
+        self.chances.append(_chance_of_order(log_p, self.choice))
+        alone = self.choice.reshape((num,) + (1,) * self.batch_ndim)
+        return jnp.broadcast_to(alone, (num, *self.batch_shape))
 
 
 class RecordingJoint(Joint):
@@ -81,6 +95,15 @@ class RecordingJoint(Joint):
     def rsample(self, key: Any, num: int) -> PyTree:
         return self._note("reparameterized draws", super().rsample, key, num)
 
+    def uniforms(self, key: Any, num: int, size: int, coupling: Any) -> PyTree:
+        draw = lambda key, num: super(RecordingJoint, self).uniforms(key, num, size, coupling)
+        return self._note("coupled uniforms", draw, key, num)
+
+    def choose(self, key: Any, log_p: Array, num: int) -> Array:
+        return self._note(
+            "choices", lambda k, n: super(RecordingJoint, self).choose(k, log_p, n), key, num
+        )
+
 
 class OnAnotherJoint(AbstractEstimator):
     """An estimator that is handed a recording or scripted `Joint` in place of the real one."""
@@ -93,7 +116,12 @@ class OnAnotherJoint(AbstractEstimator):
         return self.inner.claims
 
     def estimate(self, key: Any, q: Joint, f: Any) -> Estimate:
-        return self.inner.estimate(key, self.replace(q), f)
+        replaced = self.replace(q)
+        out = self.inner.estimate(key, replaced, f)
+        # only where they are drawn is it known with what probability outcomes are chosen
+        for chance in getattr(replaced, "chances", ()):
+            out = eqx.tree_at(lambda o: o.value, out, out.value * jax.lax.stop_gradient(chance))
+        return out
 
     def evaluations(self, q: Joint) -> Evaluations:
         return self.inner.evaluations(q)
@@ -122,12 +150,15 @@ class Script(eqx.Module):
     Attributes:
         draws: shape (scenes, S) + batch + event, or None.
         noise: the same for the noise, or None.
-        probability: shape (scenes,) + batch; it sums to one for each batch element.
+        probability: shape (scenes,) + batch; it sums to one for each batch element, but for
+            choices, which bring their own.
+        choice: the numbers of outcomes drawn without replacement, shape (scenes, S), or None.
     """
 
     draws: PyTree
     noise: PyTree
     probability: Float[Array, "scenes *batch"]
+    choice: Array | None = None
 
 
 def play(
@@ -135,7 +166,7 @@ def play(
 ) -> Float[Array, "*batch"]:
     """The estimate with one scene's randomness, differentiable like `expect`."""
     follow = lambda q: ScriptedJoint(
-        q.sites, q.structure, q.batch_shape, q.names, scene.draws, scene.noise
+        q.sites, q.structure, q.batch_shape, q.names, scene.draws, scene.noise, scene.choice
     )
     return problem.value(params, OnAnotherJoint(estimator, follow), jax.random.key(0))
 
@@ -156,6 +187,23 @@ def script_of_draws(problem: Problem, num_samples: int) -> Script:
     which = np.array(list(itertools.product(range(len(chances)), repeat=num_samples)), dtype=int)
     draws = jax.tree.map(lambda outcome: jnp.asarray(outcome[which]), problem.outcomes)
     return Script(draws, None, jnp.asarray(np.prod(chances[which], axis=1)))
+
+
+def script_of_choices(problem: Problem, num: int) -> Script:
+    """Every order in which `num` of the outcomes can be drawn without replacement."""
+    total = len(problem.outcome_list)
+    choice = np.array(list(itertools.permutations(range(total), num)), dtype=int)
+    return Script(None, None, jnp.ones((len(choice), *problem.batch_shape)), jnp.asarray(choice))
+
+
+def _chance_of_order(log_p: Float[Array, "N *batch"], choice: Array) -> Float[Array, "*batch"]:
+    """The probability to draw these in this order: Π p(i) / (1 − what was drawn before)."""
+    numbers = jnp.arange(len(log_p)).reshape((-1,) + (1,) * (log_p.ndim - 1))
+    log_chance, left = jnp.zeros(log_p.shape[1:]), log_p
+    for index in choice:
+        log_chance = log_chance + left[index] - jax.nn.logsumexp(left, axis=0)
+        left = jnp.where(numbers == index, -jnp.inf, left)
+    return jnp.exp(log_chance)
 
 
 def script_of_noise(problem: Problem, num_samples: int, nodes: int) -> Script:
