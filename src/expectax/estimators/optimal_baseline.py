@@ -1,6 +1,6 @@
 """The score function with the baseline of least variance, for each parameter its own."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -91,15 +91,12 @@ def _weighted_scores(
     q: Joint, draws: PyTree, weights: tuple[Float[Array, "S *batch"], ...], f: Cost
 ) -> list[PyTree]:
     """Σ_b w_sb ∂log q_b(draw s)/∂θ for each of the weights and for w = 1: leaves (S,) + leaf."""
-    moving, fixed = eqx.partition(jax.lax.stop_gradient(q.sites), eqx.is_inexact_array)
-    moving = vary(moving, f.axes)
+    leaves, close = jax.lax.stop_gradient(q).opened()
+    leaves = vary(leaves, f.axes)
 
     def one(draw, *weights):
-        def log_q(moving):
-            sites = eqx.combine(moving, fixed)
-            return eqx.tree_at(lambda q: q.sites, q, sites).log_prob(add_axis(draw))[0]
-
-        out, pull = jax.vjp(log_q, moving)
+        log_q = lambda leaves: close(leaves).log_prob(add_axis(draw))[0]
+        out, pull = jax.vjp(log_q, leaves)
         return [pull(w.astype(out.dtype))[0] for w in (*weights, jnp.ones_like(out))]
 
     return jax.vmap(one)(draws, *weights)
@@ -125,14 +122,12 @@ def _left_out(
     return jnp.where(some, above / jnp.where(some, below, 1), 0)
 
 
-def _with_slope(q: Joint, slope: Any) -> Joint:
+def _with_slope(q: Joint, slope: PyTree) -> Joint:
     """The same q, whose derivative in each entry of its leaves is multiplied by `slope`."""
+    leaves, close = q.opened()
 
     def one(x, c):
-        if c is None:
-            return x
         live = jnp.where(jnp.isfinite(x), x, 0)  # −inf − (−inf) would be NaN
         return jax.lax.stop_gradient(x) + c.astype(x.dtype) * (live - jax.lax.stop_gradient(live))
 
-    sites = jax.tree.map(one, q.sites, slope, is_leaf=lambda x: x is None)
-    return eqx.tree_at(lambda q: q.sites, q, sites)
+    return close(jax.tree.map(one, leaves, slope))
