@@ -42,6 +42,7 @@ from .estimators.enumerate import Enumerate as Enumerate
 from .estimators.gapped_straight_through import GappedStraightThrough as GappedStraightThrough
 from .estimators.gumbel_rao import GumbelRao as GumbelRao
 from .estimators.gumbel_softmax import GumbelSoftmax as GumbelSoftmax
+from .estimators.lax import LAX as LAX
 from .estimators.implicit_mle import ImplicitMLE as ImplicitMLE
 from .estimators.leave_one_out import LeaveOneOut as LeaveOneOut
 from .estimators.local_expectation import LocalExpectation as LocalExpectation

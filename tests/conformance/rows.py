@@ -96,12 +96,18 @@ def _relax(problem: Problem, width: int, baseline: float | None) -> ex.RELAX:
     rng = np.random.default_rng(0)
 
     def network(weights, z):
-        hidden = jnp.tanh(features(z, len(problem.batch_shape)) @ weights["in"])
+        x = features(z, len(problem.batch_shape))
+        hidden = jnp.tanh(x @ weights["in"][: x.shape[-1]])  # a layer has fewer variables
         return hidden @ weights["out"]
 
     weights = {"in": rng.normal(size=(size, width)) / 2, "out": rng.normal(size=width)}
     weights = jax.tree.map(jnp.asarray, weights)
     return ex.RELAX(jax.tree_util.Partial(network, weights), baseline=baseline)
+
+
+def _lax(problem: Problem, width: int, baseline: float | None) -> ex.LAX:
+    """LAX with the network of RELAX."""
+    return ex.LAX(_relax(problem, width, baseline).control_variate, baseline=baseline)
 
 
 _DISCRETE = ("bits", "hots", "tree", "single")
@@ -189,6 +195,8 @@ ROWS = (
     Row("UnorderedSet, 3 draws", lambda _: ex.UnorderedSet(3), larger=True, exact=_DISCRETE),
     Row("Pathwise", lambda _: ex.Pathwise()),
     Row("Pathwise, 4 draws", lambda _: ex.Pathwise(4), larger=True),
+    Row("LAX", lambda p: _lax(p, 2, None)),
+    Row("LAX, wider, with a baseline", lambda p: _lax(p, 6, 0.3), larger=True),
     # each coupling in some row; all of them with all three, exactly, in test_couplings.py
     Row(
         "ScoreFunction, an antithetic pair",

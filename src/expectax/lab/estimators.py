@@ -109,12 +109,13 @@ class WithBaseline(AbstractFactory):
 
 
 class WithControl(AbstractFactory):
-    """RELAX, with a network of the perturbed logits and the batch as control variate."""
+    """RELAX or LAX, with a network of the perturbed logits, or the draw, and the batch."""
 
     control: Level
+    kind: Any = eqx.field(default=ex.RELAX, static=True)
 
     def __call__(self, x):
-        return ex.RELAX(jax.tree_util.Partial(_control_variate, self.control, x))
+        return self.kind(jax.tree_util.Partial(_control_variate, self.control, x))
 
 
 def _control_variate(control: Level, x: Float[Array, "*B P"], z: PyTree) -> Float[Array, "*B"]:
@@ -156,9 +157,17 @@ def _rebar(
     return _with_baseline(setting, ex.REBAR(temperature, scale), baseline)
 
 
-def _relax(setting: Setting, *, hidden: int = 200):
+def _with_control(setting: Setting, kind: type[ex.AbstractEstimator], hidden: int):
     latents = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(setting.draw))
-    return WithControl(Level(setting, setting.center.size + latents, (hidden, hidden)))
+    return WithControl(Level(setting, setting.center.size + latents, (hidden, hidden)), kind)
+
+
+def _relax(setting: Setting, *, hidden: int = 200):
+    return _with_control(setting, ex.RELAX, hidden)
+
+
+def _lax(setting: Setting, *, hidden: int = 200):
+    return _with_control(setting, ex.LAX, hidden)
 
 
 def _plain(make: Callable[..., ex.AbstractEstimator]) -> Callable[..., AbstractFactory]:
@@ -209,6 +218,7 @@ _SPECIAL: dict[str, Recipe] = {
     "muprop": _recipe(ex.MuProp, _muprop),
     "rebar": _recipe(ex.REBAR, _rebar),
     "relax": _recipe(ex.RELAX, _relax),
+    "lax": _recipe(ex.LAX, _lax),
     "gumbel-softmax": _recipe(ex.GumbelSoftmax, temperature=0.5),
     "straight-through-gumbel-softmax": _recipe(ex.StraightThroughGumbelSoftmax, temperature=0.5),
 }

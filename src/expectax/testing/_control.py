@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from .._expect import expect
+from ..distributions import joint
 from ..estimators import AbstractEstimator
 from ._compile import quick
 from ._trial import Inapplicable, Trial, check
@@ -29,8 +30,8 @@ def control_gradient(trial: Trial) -> None:
     """
     if not any(eqx.is_inexact_array(x) for x in jax.tree.leaves(trial.estimator)):
         raise Inapplicable("the estimator has no leaves")
-    if not trial.problem.in_logits:
-        raise Inapplicable("the second moment is that of the gradient in the logits")
+    if not (trial.problem.in_logits or _in_leaves(trial)):
+        raise Inapplicable("the second moment is that of the gradient in what q holds")
     keys = jax.random.split(trial.key("control"), _NUM_KEYS)
     leaves, static = eqx.partition(trial.estimator, eqx.is_inexact_array)
 
@@ -54,6 +55,16 @@ def control_gradient(trial: Trial) -> None:
         wanted = np.zeros(flat.size)
     for given, sign in ((upward, "minimised"), (downward, "maximised")):
         _compare(given, restore(jnp.asarray(wanted)), f"{trial.name}, loss {sign}")
+
+
+def _in_leaves(trial: Trial) -> bool:
+    """Whether the problem's parameters are the very ones that q holds: loc and scale of a normal.
+
+    The second moment is that of the gradient in what q holds.
+    """
+    held = jax.tree.leaves(joint(trial.problem.make_q(trial.params["q"])).opened()[0])
+    given = jax.tree.leaves(trial.params["q"])
+    return len(held) == len(given) and all(map(jnp.array_equal, held, given))
 
 
 def _compare(received: Any, wanted: Any, what: str) -> None:
