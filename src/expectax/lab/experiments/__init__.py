@@ -3,10 +3,15 @@
 To add one: a module with an `Experiment`, and a line here.
 """
 
-from . import gaussian_mean, one_bit
+from . import gaussian_mean, one_bit, two_hundred_bits
 from ._base import Experiment as Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (one_bit.EXPERIMENT, gaussian_mean.EXPERIMENT)
+    experiment.name: experiment
+    for experiment in (
+        one_bit.EXPERIMENT,
+        gaussian_mean.EXPERIMENT,
+        two_hundred_bits.EXPERIMENT,
+    )
 }
 """By name, as `expectax reproduce` reads them."""

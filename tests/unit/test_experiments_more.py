@@ -1,0 +1,162 @@
+"""Two hundred bits, temperature, control variates: closed forms, parts, and a small run of each."""
+
+import dataclasses
+import io
+import itertools
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+import rich.console
+
+import expectax as ex
+from expectax.lab.experiments import (
+    _two_hundred_bits_runs as two_hundred,
+    two_hundred_bits,
+)
+from expectax.lab.experiments._verdicts import Published
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def console() -> rich.console.Console:
+    return rich.console.Console(record=True, width=120, file=io.StringIO())
+
+
+# double control variate
+
+
+def test_without_its_scale_the_double_control_variate_is_leave_one_out():
+    logits = jnp.array([0.3, -1.0, 0.0])
+
+    def gradients(estimator):
+        q = lambda logits: dist.Bernoulli(logits=logits).to_event(1)
+        loss = lambda logits, key: ex.expect(
+            key, q(logits), lambda b: jnp.sum(b, -1) ** 2, estimator
+        )
+        keys = jax.random.split(jax.random.key(0), 8)
+        return jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(logits, keys)
+
+    plain = gradients(ex.LeaveOneOut(3))
+    np.testing.assert_allclose(
+        gradients(ex.DoubleControlVariate(3, scale=0.0)), plain, rtol=1e-5, atol=1e-6
+    )
+    with_scale = gradients(ex.DoubleControlVariate(3, scale=0.5))
+    assert float(jnp.max(jnp.abs(with_scale - plain))) > 0.1
+
+
+# two hundred bits
+
+P = np.array([0.5, 0.83, 0.31])
+ALPHA = 0.37
+
+
+def contender(name: str) -> two_hundred.Contender:
+    return next(c for c in two_hundred.CONTENDERS if c.name == name)
+
+
+def f(b: np.ndarray) -> float:
+    return float(np.mean((b - two_hundred.TARGET) ** 2))
+
+
+def slope(b: np.ndarray) -> np.ndarray:
+    return 2 * (b - two_hundred.TARGET) / len(b)
+
+
+def outcomes():
+    """Every draw of three bits, with its probability."""
+    for bits in itertools.product((0.0, 1.0), repeat=3):
+        b = np.array(bits)
+        yield b, float(np.prod(np.where(b == 1, P, 1 - P)))
+
+
+def score_draws():
+    for b, chance in outcomes():
+        yield f(b) * (b - P), chance
+
+
+def muprop_draws():
+    for b, chance in outcomes():
+        signal = f(b) - f(P) - slope(P) @ (b - P)
+        yield signal * (b - P) + P * (1 - P) * slope(P), chance
+
+
+def two_draws(alpha: float):
+    for (a, first), (b, second) in itertools.product(outcomes(), repeat=2):
+        one = f(a) - alpha * slope(b) @ (a - P)
+        two = f(b) - alpha * slope(a) @ (b - P)
+        back = alpha * P * (1 - P) * (slope(a) + slope(b)) / 2
+        yield (one - two) * (a - b) / 2 + back, first * second
+
+
+def antithetic_draws():
+    u_pieces = []  # where u falls decides both bits
+    for p in P:
+        m = max(p, 1 - p)
+        same = 1.0 if p > 0.5 else 0.0
+        u_pieces.append([(1.0, 0.0, 1 - m), (0.0, 1.0, 1 - m), (same, same, 2 * m - 1)])
+    for pieces in itertools.product(*u_pieces):
+        a, b, chance = (np.array(x) for x in zip(*pieces, strict=True))
+        yield 0.5 * (f(a) - f(b)) * (a - b) * np.maximum(P, 1 - P), float(np.prod(chance))
+
+
+@pytest.mark.parametrize(
+    ("name", "draws", "halved"),
+    [
+        ("ScoreFunction(2)", score_draws, True),
+        ("MuProp, two draws", muprop_draws, True),
+        ("LeaveOneOut(2)", lambda: two_draws(0.0), False),
+        ("DisARM", antithetic_draws, False),
+        ("DoubleControlVariate(2)", lambda: two_draws(ALPHA), False),
+    ],
+)
+def test_the_variances_of_many_bits_by_enumeration(name, draws, halved):
+    every, chances = (np.array(x) for x in zip(*draws(), strict=True))
+    mean = chances @ every
+    np.testing.assert_allclose(mean, two_hundred.DELTA * P * (1 - P) / 3, atol=1e-15)
+    variance = chances @ (every - mean) ** 2 / (2 if halved else 1)
+    closed = contender(name).variance(P, np.asarray(ALPHA))
+    np.testing.assert_allclose(closed, variance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", two_hundred.OPTIMIZERS, ids=lambda o: str(o.decay))
+def test_the_step_of_rmsprop(optimizer):
+    rules = two_hundred._rules(optimizer.decay, optimizer.epsilon, learns=True)
+    learned = (jnp.zeros(2), ex.DoubleControlVariate(2, scale=0.0))
+    gradient = (jnp.array([1e-7, -3.0]), ex.DoubleControlVariate(2, scale=4e-6))
+    updates, _ = rules.update(gradient, rules.init(learned), learned)
+    step = lambda g: g / (math.sqrt((1 - optimizer.decay) * g**2) + optimizer.epsilon)
+    np.testing.assert_allclose(updates[0], [-0.01 * step(1e-7), -0.01 * step(-3.0)], rtol=1e-5)
+    # of the mean of g² over the bits, not of the sum
+    np.testing.assert_allclose(updates[1].scale, -5e-4 * step(4e-6 / 200), rtol=1e-5)
+
+
+def test_near_has_three_answers():
+    published = Published(".25054")
+    seeds = lambda mean, spread: mean + spread * np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    assert two_hundred_bits.near(seeds(0.250565, 1e-6), published).holds
+    assert "DISAGREES" in two_hundred_bits.near(seeds(0.250575, 1e-6), published).text
+    assert "underpowered" in two_hundred_bits.near(seeds(0.25054, 1e-4), published).text
+
+
+def test_two_hundred_bits_in_small_and_an_impostor(tmp_path):
+    """The plain score function under the name, and so beside the figures, of leave-one-out."""
+    settings = dataclasses.replace(two_hundred.QUICK, num_chunks=20)
+    names = ("exact gradient", "LeaveOneOut(2)", "DoubleControlVariate(2)")
+    chosen = [contender(name) for name in names]
+    table = two_hundred_bits.run(tmp_path, settings, console(), chosen)
+    judged = [row for row in table if row.verdict.holds is not None]
+    assert [row for row in judged if not row.verdict.holds] == []
+    assert [sum(row.name == name for row in judged) for name in names] == [1, 3, 3]
+    assert (tmp_path / "two-hundred-bits.png").read_bytes().startswith(PNG)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert len(results["rows"]) == len(table)
+
+    impostor = dataclasses.replace(chosen[1], build=lambda: ex.ScoreFunction(2))
+    runs = {impostor: two_hundred.simulate(impostor, settings)}
+    verdicts = [row.verdict.holds for row in two_hundred_bits.rows(runs, settings)]
+    assert verdicts == [False, None, False, False]
