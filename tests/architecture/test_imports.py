@@ -36,6 +36,10 @@ FORBIDDEN = {
     "cli": {"testing"},
 }
 CORE = {"jax", "equinox", "jaxtyping", "numpyro", "numpy"}
+LATE = {  # inside a function, of these files alone
+    "diagnostics/_plot.py": {"matplotlib"},
+    "distributions/_couplings.py": {"scipy"},  # jax itself needs it
+}
 LAB = {
     *CORE,
     *("optax", "orbax", "matplotlib", "rich", "tyro", "pooch", "sklearn", "jinja2", "tensorboardX"),
@@ -117,9 +121,9 @@ def fault_inside(path: Path, component: str, one: Import) -> str:
 def fault_outside(path: Path, component: str, one: Import) -> str:
     """What is wrong with importing this of others, or nothing."""
     name = one.target[0]
-    lazy = {"matplotlib"} if path.as_posix() == "diagnostics/_plot.py" and one.late else set()
+    late = LATE.get(path.as_posix(), set()) if one.late else set()
     oracle = {"scipy"} if component == "testing" else set()  # jax itself needs it
-    allowed = LAB if component in {"lab", "cli"} else CORE | lazy | oracle
+    allowed = LAB if component in {"lab", "cli"} else CORE | late | oracle
     return "" if name in allowed | sys.stdlib_module_names else f"imports {name}"
 
 
@@ -179,6 +183,7 @@ PLANTED = [
     ("estimators/planted.py", "import optax", "imports optax"),
     ("estimators/planted.py", "def f():\n    import matplotlib", "imports matplotlib"),
     ("diagnostics/_plot.py", "import matplotlib.figure", "imports matplotlib"),
+    ("distributions/_couplings.py", "from scipy import stats", "imports scipy"),
     ("diagnostics/planted.py", "__import__('optax')", "computed name"),
     ("strangers/planted.py", "import jax", "no layer"),
 ]

@@ -5,12 +5,22 @@ from ._base import (
     Binary as Binary,
     Enumerable as Enumerable,
     Factorized as Factorized,
+    Invertible as Invertible,
     OneHot as OneHot,
     Relaxable as Relaxable,
     Reparameterized as Reparameterized,
     Scored as Scored,
     Solvable as Solvable,
     View as View,
+)
+from ._couplings import (
+    AbstractCoupling as AbstractCoupling,
+    Antithetic as Antithetic,
+    Independent as Independent,
+    QuasiRandom as QuasiRandom,
+    Stratified as Stratified,
+    Systematic as Systematic,
+    check_coupling as check_coupling,
 )
 from ._joint import Joint as Joint
 from ._one_hot import OneHotCategorical as OneHotCategorical

@@ -74,7 +74,7 @@ class Scored(View):
 class Invertible(View):
     """Draws by inverse transform, from one uniform for each variable.
 
-    *Laws:* `quantile` of independent uniforms has the law of `sample`; each variable (of categories,
+    *Laws:* `quantile` of independent uniforms has the law of `sample`; each variable (of categories
     the number) is nondecreasing in its uniform; where the draws are continuous, `quantile` is
     differentiable in the leaves.
     """

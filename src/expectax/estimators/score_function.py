@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from ..distributions import Scored
+from ..distributions import AbstractCoupling, Independent, Scored, check_coupling
 from ._base import (
     AbstractEstimator,
     Claims,
@@ -37,8 +37,14 @@ class ScoreFunction(AbstractEstimator):
         baseline: c. None; a number or array that broadcasts to the batch shape, learned; or an
             array of batch shape that the caller's network computed, which then trains through it.
             Its gradient is that of its squared error, mean_s (f(b_s) − c)².
+        coupling: how the S draws depend on one another. Each alone has the law of q, so the mean is
+            unbiased for every coupling. The *value* is never noisier with `Antithetic` or
+            `Stratified` draws if f is monotone in every variable; of the gradient that is promised
+            for one bit only (see `expectax.distributions._couplings`).
     Raises:
-        InvalidArgumentError: `num_samples` < 1, or a baseline that does not broadcast to the batch.
+        InvalidArgumentError: `num_samples` < 1, a number of draws that the coupling cannot make, or
+            a baseline that does not broadcast to the batch.
+        IncompatibleError: a coupling, and a q whose inverse distribution function is not known.
     Example:
         >>> import jax, jax.numpy as jnp, numpyro.distributions as dist, expectax as ex
         >>> def loss(estimator, key):
@@ -54,6 +60,7 @@ class ScoreFunction(AbstractEstimator):
 
     num_samples: int = eqx.field(default=1, static=True)
     baseline: Float[Array, "..."] | None = eqx.field(default=None, converter=learnable)
+    coupling: AbstractCoupling = Independent()
 
     claims: ClassVar[Claims] = Claims(
         unbiased=True,
@@ -67,9 +74,10 @@ class ScoreFunction(AbstractEstimator):
 
     def __check_init__(self):
         check_num_samples(self, self.num_samples, 1)
+        check_coupling(self, self.coupling, self.num_samples, 1)
 
     def estimate(self, key, q, f):
-        draws = q.sample(key, self.num_samples)
+        draws = self.coupling.sample(key, q, self.num_samples)
         costs, aux = f(draws)
         c = check_baseline(self, self.baseline, costs)
         value = score_value(costs, jax.lax.stop_gradient(c), q.log_prob(draws))
