@@ -178,6 +178,7 @@ ROWS = (
         exact=_DISCRETE,
     ),
     Row("DirectArgmax", lambda _: ex.DirectArgmax(1.0)),
+    Row("DirectArgmax, two-sided", lambda _: ex.DirectArgmax(1.0, two_sided=True), larger=True),
     Row("GumbelRao", lambda _: ex.GumbelRao(0.5, num_inner=1)),
     Row("GumbelRao, 8 noises", lambda _: ex.GumbelRao(0.7, num_inner=8), larger=True),
     Row("ReinMax", lambda _: ex.ReinMax(), exact=_DISCRETE),

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
+from .._numerics import push
 from .._trees import add_axis, size_of
 from ..distributions import Factorized
 from ._base import (
@@ -25,16 +26,20 @@ class DirectArgmax(AbstractEstimator):
     Estimates:
         (onehot argmax(θ + γ + ε f) − onehot argmax(θ + γ)) / ε, for each variable of the event,
         with f evaluated at every change of that variable, the others at the draw. For bits,
-        (1[z + ε (f(1) − f(0)) > 0] − 1[z > 0]) / ε.
+        (1[z + ε (f(1) − f(0)) > 0] − 1[z > 0]) / ε. Two-sided, the second argmax is that of
+        θ + γ − ε f, and the difference is divided by 2 ε.
     Needs:
         `Factorized` (Bernoulli, one-hot). f need not be differentiable in the draw.
     Claims:
-        Biased by O(ε), with variance O(1/ε): unbiased as ε → 0. Exactly zero for a constant f.
+        Biased by O(ε), two-sided by O(ε²), with variance O(1/ε): unbiased as ε → 0. Exactly zero
+        for a constant f.
     Cost:
         1 + D (C − 1) evaluations of f for D variables of C categories, in chunks of bounded memory.
     Arguments:
         epsilon: ε > 0, in units of logits per unit of f. A number or a traced scalar, so it can be
             annealed. It is not learned: its gradient is zero.
+        two_sided: whether to take the central difference, at the price of another argmax (not of
+            another evaluation of f).
     Raises:
         IncompatibleError: q is not relaxable.
         InvalidArgumentError: an epsilon that is not positive.
@@ -52,6 +57,7 @@ class DirectArgmax(AbstractEstimator):
     """
 
     epsilon: Float[Array, ""] = eqx.field(default=1.0, converter=learnable)  # type: ignore[assignment]
+    two_sided: bool = eqx.field(default=False, static=True, kw_only=True)
 
     claims: ClassVar[Claims] = Claims(
         unbiased=False,
@@ -73,13 +79,15 @@ class DirectArgmax(AbstractEstimator):
         costs, aux = f(add_axis(draw))
         here = jax.lax.stop_gradient(costs[0])
         epsilon = jax.lax.stop_gradient(self.epsilon)
-        size = size_of(draw)
+        size, width = size_of(draw), 2 if self.two_sided else 1
 
         def direction(site, z, b, put):
             changed = f.at_outcomes(lambda i: put(site.change(b, i)), site.num_changes, size)
             deltas = jax.lax.stop_gradient(changed) - here
-            moved = site.harden(z + epsilon.astype(z.dtype) * site.differences(b, deltas))
-            return (moved - b).astype(z.dtype) / epsilon.astype(z.dtype)
+            uphill = epsilon * site.differences(b, deltas)
+            up = site.harden(push(z, uphill, site.logits))
+            down = site.harden(push(z, -uphill, site.logits)) if self.two_sided else b
+            return (up - down).astype(z.dtype) / (width * epsilon).astype(z.dtype)
 
         gradient = q.each_in_turn(direction, perturbed, draw)
         return Estimate(carry(costs[0], gradient, q.logits, q.batch_ndim), aux=aux)

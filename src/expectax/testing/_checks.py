@@ -176,8 +176,8 @@ def evaluations(trial: Trial) -> None:
 
     def loss(params, estimator, key):
         def cost(draw):
-            # the callback needs an operand that depends on the draw, to be called for each draw
-            jax.debug.callback(tick, jax.tree.leaves(draw)[0])
+            # it is called for each draw if its operand depends on it: on every site
+            jax.debug.callback(tick, draw)
             return trial.problem.cost(params["f"], draw)
 
         return jnp.sum(expect(key, trial.problem.make_q(params["q"]), cost, estimator))
