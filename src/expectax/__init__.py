@@ -34,6 +34,7 @@ from .estimators import (
     Estimate as Estimate,
 )
 from .estimators.arm import ARM as ARM
+from .estimators.arms import ARMS as ARMS
 from .estimators.bit_flip import BitFlip as BitFlip
 from .estimators.direct_argmax import DirectArgmax as DirectArgmax
 from .estimators.disarm import DisARM as DisARM

@@ -168,6 +168,8 @@ ROWS = (
     Row("RELAX", lambda p: _relax(p, 2, None), exact=_BITS),
     Row("RELAX, wider, with a baseline", lambda p: _relax(p, 6, 0.3), larger=True, exact=_BITS),
     Row("ARM", lambda _: ex.ARM(), exact=_BITS),
+    Row("ARMS", lambda _: ex.ARMS(2)),
+    Row("ARMS, 4 draws", lambda _: ex.ARMS(4), larger=True),
     Row("DisARM", lambda _: ex.DisARM(), exact=_BITS),
     Row("DisARM, 3 pairs", lambda _: ex.DisARM(3), larger=True, exact=("single",)),
     Row("DoubleControlVariate", lambda _: ex.DoubleControlVariate(2), exact=_DISCRETE),
