@@ -24,4 +24,5 @@ from ._couplings import (
 )
 from ._joint import Joint as Joint
 from ._one_hot import OneHotCategorical as OneHotCategorical
+from ._subset import Subset as Subset
 from ._views import joint as joint, require as require
