@@ -10,6 +10,7 @@ from ._base import (
     Relaxable as Relaxable,
     Reparameterized as Reparameterized,
     Scored as Scored,
+    Signed as Signed,
     Solvable as Solvable,
     View as View,
 )

@@ -16,6 +16,7 @@ event. The capabilities:
 - `Binary`: `Factorized`, and every variable is a bit with a log-odds.
 - `OneHot`: `Factorized`, and every variable is a one-hot vector over the last axis.
 - `Reparameterized`: draws that can be differentiated through the parameters.
+- `Signed`: the derivative of an expectation as a difference of two expectations.
 - `Invertible`: draws that are increasing functions of uniforms, so that they can be coupled.
 
 `lacking` completes the sentence "it needs a `…` distribution, and …" in error messages.
@@ -28,7 +29,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from .._types import PRNGKey
 
@@ -170,7 +171,45 @@ class Relaxable(Solvable):
         """The relaxed draw; as the temperature goes to 0 it becomes `harden`."""
 
 
-class Factorized(Enumerable, Averaged, Relaxable):
+class Signed(Scored):
+    """The derivative of an expectation as a constant times a difference of two expectations.
+
+    f is asked at `num_points` points, each a draw with one variable of the event moved.
+
+    *Law:* the mean of `weak_derivative`, from f(point) − f(draw), is ∂E[f]/∂parameters.
+    """
+
+    lacking: ClassVar[str] = "its derivative is not known as a difference of two laws"
+
+    @property
+    @abc.abstractmethod
+    def parameters(self) -> PyTree:
+        """What the derivative is in: arrays that start with the axes of the batch, all finite."""
+
+    @property
+    @abc.abstractmethod
+    def num_points(self) -> int:
+        """The number of points."""
+
+    @abc.abstractmethod
+    def triples(self, key: PRNGKey, draw: Array) -> PyTree:
+        """The constants, and positive and negative draws that share their noise with the draw.
+
+        `draw` is a single draw, batch + event. The key is consumed.
+        """
+
+    @abc.abstractmethod
+    def point(self, draw: Array, triples: PyTree, index: Int[Array, ""]) -> Array:
+        """The point of this number, batch + event."""
+
+    @abc.abstractmethod
+    def weak_derivative(
+        self, draw: Array, triples: PyTree, deltas: Float[Array, "N *batch"]
+    ) -> PyTree:
+        """From f(point) − f(draw) for all points to the derivative, with the parameters' shapes."""
+
+
+class Factorized(Enumerable, Averaged, Relaxable, Signed):
     """Independent bits or categories with logits θ.
 
     *Laws:* `score(b)` is the derivative of `log_prob(b)`; `residual(z, a)` is unbiased for
@@ -227,6 +266,30 @@ class Factorized(Enumerable, Averaged, Relaxable):
 
         For bits f(1) − f(0); for categories f(category) − f(draw), zero at the draw.
         """
+
+    # Signed: every other value is a point, and the exact derivative given the other variables
+
+    @property
+    def parameters(self):
+        return self.logits
+
+    @property
+    def num_points(self):
+        return self.num_changes
+
+    def triples(self, key, draw):
+        del key, draw
+        return ()
+
+    def point(self, draw, triples, index):
+        del triples
+        return self.change(draw, index)
+
+    def weak_derivative(self, draw, triples, deltas):
+        del triples
+        mean = lambda logits: eqx.tree_at(lambda view: view.logits, self, logits).mean
+        out, pull = jax.vjp(mean, self.logits)
+        return pull(self.differences(draw, deltas).astype(out.dtype))[0]
 
 
 class Binary(Factorized):

@@ -204,6 +204,17 @@ class Joint(eqx.Module):
             out.append(method(site, *(column[i] for column in columns), put))
         return self._pack(out)
 
+    # Signed
+    @property
+    def parameters(self) -> PyTree:
+        """The parameters of every site."""
+        return self._each(lambda s: s.parameters)
+
+    def triples(self, key: PRNGKey, draw: PyTree) -> PyTree:
+        """The triples of every site at a draw (no axis of draws)."""
+        keys = iter(jax.random.split(key, len(self.sites)))
+        return self._each(lambda s, b: s.triples(next(keys), b), draw)
+
     # Reparameterized
     def rsample(self, key: PRNGKey, num: int) -> PyTree:
         """`num` joint draws, differentiable in the leaves."""

@@ -21,6 +21,18 @@ from ._generic import (
 )
 from ._joint import Joint
 from ._one_hot import OneHotCategorical
+from ._signed import (
+    ExponentialView,
+    GammaView,
+    GeometricLogitsView,
+    GeometricView,
+    NormalView,
+    PoissonView,
+    SignedBinomialView,
+    SignedCategoricalView,
+    SignedEnumerableBinomialView,
+    named_view,
+)
 
 
 def _is_distribution(x: Any) -> bool:
@@ -39,6 +51,17 @@ def _float(x: Any) -> jax.Array:
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 
+_NAMED: dict[type, Any] = {
+    dist.Normal: NormalView,
+    dist.Exponential: ExponentialView,
+    dist.Gamma: GammaView,
+    dist.Poisson: PoissonView,
+    dist.GeometricProbs: GeometricView,
+    dist.GeometricLogits: GeometricLogitsView,
+}
+"""Families whose weak derivatives are known, by their very class: a subclass has other parameters."""
+
+
 def view(q: dist.Distribution) -> View:
     """The view of one NumPyro distribution."""
     base: Any = _strip(q)
@@ -54,7 +77,7 @@ def view(q: dist.Distribution) -> View:
     if isinstance(base, dist.CategoricalLogits | dist.CategoricalProbs):
         by_logits = isinstance(base, dist.CategoricalLogits)
         weights = _float(base.logits) if by_logits else log_probability(_float(base.probs))
-        return CategoricalView(
+        return SignedCategoricalView(
             jnp.broadcast_to(weights, (*shape, weights.shape[-1])), num_batch_dims
         )
     if isinstance(base, dist.BinomialLogits | dist.BinomialProbs):
@@ -62,8 +85,10 @@ def view(q: dist.Distribution) -> View:
         logits = _float(base.logits) if by_logits else log_odds(_float(base.probs))
         logits, support = jnp.broadcast_to(logits, shape), concrete_support(base)
         if support is None:
-            return BinomialView(logits, base.total_count, q, num_batch_dims)
-        return EnumerableBinomialView(logits, base.total_count, q, num_batch_dims, support)
+            return SignedBinomialView(logits, base.total_count, q, num_batch_dims)
+        return SignedEnumerableBinomialView(logits, base.total_count, q, num_batch_dims, support)
+    if type(base) in _NAMED:
+        return named_view(_NAMED[type(base)], q)
     if q.has_rsample and not q.is_discrete:
         return ReparameterizedView(q)
     if base.has_enumerate_support and base.event_dim == 0:
