@@ -47,6 +47,7 @@ from .estimators.lax import LAX as LAX
 from .estimators.implicit_mle import ImplicitMLE as ImplicitMLE
 from .estimators.leave_one_out import LeaveOneOut as LeaveOneOut
 from .estimators.local_expectation import LocalExpectation as LocalExpectation
+from .estimators.measure_valued import MeasureValued as MeasureValued
 from .estimators.muprop import MuProp as MuProp
 from .estimators.nvil import NVIL as NVIL
 from .estimators.optimal_baseline import OptimalBaseline as OptimalBaseline

@@ -20,6 +20,7 @@ from expectax.testing import (
     Problem,
     Trial,
     bits,
+    counts,
     features,
     gamma,
     gaussian,
@@ -71,7 +72,7 @@ class Row:
         return plan
 
 
-PROBLEMS = {make().name: make for make in (bits, hots, tree, single, gaussian, gamma)}
+PROBLEMS = {make().name: make for make in (bits, hots, tree, single, gaussian, gamma, counts)}
 
 
 @functools.cache
@@ -198,6 +199,7 @@ ROWS = (
     Row("UnorderedSet, 3 draws", lambda _: ex.UnorderedSet(3), larger=True, exact=_DISCRETE),
     Row("Pathwise", lambda _: ex.Pathwise()),
     Row("Pathwise, 4 draws", lambda _: ex.Pathwise(4), larger=True),
+    Row("MeasureValued", lambda _: ex.MeasureValued(), exact=_DISCRETE),
     Row("LAX", lambda p: _lax(p, 2, None)),
     Row("LAX, wider, with a baseline", lambda p: _lax(p, 6, 0.3), larger=True),
     # each coupling in some row; all of them with all three, exactly, in test_couplings.py

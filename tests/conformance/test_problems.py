@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expectax.testing import bits, gamma, gaussian, hots, single, tree
+from expectax.testing import bits, counts, gamma, gaussian, hots, single, tree
 
-PROBLEMS = [make() for make in (bits, hots, tree, single, gaussian, gamma)]
+PROBLEMS = [make() for make in (bits, hots, tree, single, gaussian, gamma, counts)]
 ORACLES = [*PROBLEMS, *(p.layers for p in PROBLEMS if p.layers is not None)]
 named = pytest.mark.parametrize("problem", ORACLES, ids=lambda p: p.name.replace(" ", "-"))
 

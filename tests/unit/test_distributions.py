@@ -21,6 +21,7 @@ from expectax.distributions import (
     Relaxable,
     Reparameterized,
     Scored,
+    Signed,
     Solvable,
     joint,
     require,
@@ -440,6 +441,7 @@ CAPABILITIES = {
     Binary: {"bits"},
     OneHot: {"one-hot"},
     Reparameterized: {"normal"},
+    Signed: {"bits", "one-hot", "categorical", "binomial", "normal", "poisson"},
 }
 
 

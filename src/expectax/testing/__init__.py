@@ -6,7 +6,8 @@
     >>> {result.outcome for result in results}
     {'passed'}
 
-- Problems with exact gradients: `bits`, `hots`, `tree`, `single`, `gaussian`, `gamma`.
+- Problems with exact gradients: `bits`, `hots`, `tree`, `single`, `gaussian`, `gamma`,
+  `counts`.
 - Gates for random numbers: `Gate`, `check_mean`, `stream`.
 - The battery: `check_estimator`, and by hand `Trial`, `run_check`, `CHECKS`.
 - What the battery itself is tested with: `mutants`.
@@ -27,6 +28,7 @@ from ._catalog import (
     single as single,
     tree as tree,
 )
+from ._counts import counts as counts
 from ._gates import (
     Gate as Gate,
     check_biased as check_biased,

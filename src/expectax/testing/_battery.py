@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from .._errors import UnderpoweredError
-from ..distributions import Binary, OneHot, Reparameterized
+from ..distributions import Binary, OneHot, Reparameterized, Signed
 from ..estimators import AbstractEstimator
-from . import _catalog, _checks, _control, _transforms
+from . import _catalog, _checks, _control, _counts, _transforms
 from ._gates import Gate
 from ._problems import Problem
 from ._trial import CHECKS, Inapplicable, Trial
@@ -59,6 +59,10 @@ _PROBLEMS: dict[type, tuple[Callable[[], Problem], ...]] = {
     Binary: (_catalog.bits, _catalog.single),
     OneHot: (_catalog.hots,),
     Reparameterized: (_catalog.gaussian, _catalog.gamma),
+    Signed: (
+        *(_catalog.bits, _catalog.hots, _catalog.gaussian, _catalog.gamma),
+        _counts.counts,
+    ),
 }
 
 
