@@ -21,6 +21,7 @@ PANEL = (
     "cost_parameters",
     "finite_draws",
     "constant_cost",
+    "added_constant",
     "masked_category",
     "evaluations",
     "value_alone",

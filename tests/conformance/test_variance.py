@@ -20,6 +20,7 @@ from expectax.testing import (
     Problem,
     Script,
     check_mean,
+    hots,
     over_keys,
     play,
     script_of_draws,
@@ -107,3 +108,37 @@ def test_disarm_has_no_variance_at_one_half():
     difference = cost(params["f"], jnp.ones(())) - cost(params["f"], jnp.zeros(()))
     assert np.ptp(draws) == 0
     np.testing.assert_allclose(draws[0], difference / 4, rtol=1e-14)
+
+
+COVERING = {
+    "SumAndSample": (lambda num: ex.SumAndSample(num)),
+    "UnorderedSet": (lambda num: ex.UnorderedSet(num)),
+}
+
+
+@pytest.mark.parametrize("name", COVERING)
+def test_what_covers_all_outcomes_has_no_variance(name):
+    problem = hots()  # nine outcomes, three of them impossible in one batch element
+    params = jax.tree.map(jnp.asarray, problem.params)
+    exact = jax.jit(jax.grad(lambda p: jnp.sum(problem.exact(p))))(params)["q"]
+
+    def gradients(estimator):
+        one = lambda key: jax.grad(lambda p: jnp.sum(problem.value(p, estimator, key)))(params)["q"]
+        return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 200))
+
+    everything, fewer = gradients(COVERING[name](9)), gradients(COVERING[name](3))
+    assert jnp.var(everything, axis=0).max() < 1e-12
+    np.testing.assert_allclose(everything[0], exact, atol=1e-12)
+    assert jnp.var(fewer, axis=0).max() > 1e-4
+
+
+def test_the_second_order_of_muprop_leaves_nothing_of_a_quadratic():
+    problem = hots()
+    params = jax.tree.map(jnp.asarray, problem.quadratic())
+
+    def gradients(estimator):
+        one = lambda key: jax.grad(lambda p: jnp.sum(problem.value(p, estimator, key)))(params)["q"]
+        return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 200))
+
+    assert jnp.var(gradients(ex.MuProp(second_order=True)), axis=0).max() < 1e-20
+    assert jnp.var(gradients(ex.MuProp()), axis=0).max() > 1e-2

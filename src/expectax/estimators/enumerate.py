@@ -6,6 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from .._errors import InvalidArgumentError, complain
 from .._trees import size_of
@@ -19,8 +20,9 @@ class Enumerate(AbstractEstimator):
     """The exact expectation and gradient: a sum over all joint outcomes.
 
     Estimates:
-        Σ_b q(b) f(b), differentiated. Outcomes are made, evaluated and, in the backward pass,
-        evaluated again in chunks, so memory does not grow with their number.
+        Σ_b q(b) f(b), differentiated. Outcomes are made and evaluated in chunks, and only their
+        costs are kept; the backward pass makes them again, and evaluates f again only for the
+        gradient in f's own parameters.
     Needs:
         `Enumerable`: Bernoulli, one-hot, Categorical, Binomial … of a size that can be listed.
     Claims:
@@ -70,6 +72,7 @@ class Enumerate(AbstractEstimator):
         def weighted(index):
             draws = q.outcome(index)
             costs, aux = f(draws)
+            costs = checkpoint_name(costs, "cost")
             return jnp.exp(q.log_prob(draws)) * costs, aux
 
         if total <= chunk:
@@ -81,8 +84,10 @@ class Enumerate(AbstractEstimator):
             inside = (index < total).reshape((-1,) + (1,) * q.batch_ndim)
             return jnp.sum(jnp.where(inside, terms, 0), axis=0), aux
 
-        # checkpoint: the backward pass makes a chunk's outcomes again and keeps none
-        body = jax.checkpoint(lambda start: add(start + jnp.arange(chunk)))
+        # the backward pass makes a chunk's outcomes again and keeps none; it keeps the costs, so
+        # that f is evaluated again only where its own parameters are differentiated
+        keep = jax.checkpoint_policies.save_only_these_names("cost")
+        body = jax.checkpoint(lambda start: add(start + jnp.arange(chunk)), policy=keep)
         parts, aux = jax.lax.map(body, jnp.arange(0, total, chunk))
         aux = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:]))[:total], aux)
         return Estimate(jnp.sum(parts, axis=0), aux=aux)

@@ -116,6 +116,19 @@ def constant_cost(trial: Trial) -> None:
         assert worst == 0, f"{trial.name}: a constant cost has gradients up to {worst:.3g}"
 
 
+@check()
+def added_constant(trial: Trial) -> None:
+    """A constant added to f changes no gradient, where a constant cost has none."""
+    if not trial.claims.zero_for_constant:
+        raise Inapplicable("it does not claim zero gradient for a constant cost")
+    offset = trial.params["f"]["offset"]
+    more = offset + 10 * (1 + jnp.arange(offset.size).reshape(offset.shape))  # each element its own
+    shifted = {**trial.params, "f": {**trial.params["f"], "offset": more}}
+    key = trial.key("added")
+    before, after = (trial.one(p, trial.estimator, key) for p in (trial.params, shifted))
+    assert_same(after["q"], before["q"], f"{trial.name}, a constant added to f")
+
+
 @check(every_problem=True)
 def masked_category(trial: Trial) -> None:
     """The gradient in a logit of −inf is exactly zero, and finite everywhere else."""

@@ -272,7 +272,7 @@ def mutants() -> list[Mutant]:
             OtherBatchElements(2),
             LeaveOneOut(2),
             "batch_elements",
-            frozenset({"constant_cost", "finite_draws"}),
+            frozenset({"constant_cost", "added_constant", "finite_draws"}),
         ),
         claim("num_samples ignored", TwoOnly(4), LeaveOneOut(4), "evaluations"),
         claim("what is learned is maximised", maximising(), REBAR(), "control_gradient"),
