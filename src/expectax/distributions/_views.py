@@ -59,7 +59,7 @@ _NAMED: dict[type, Any] = {
     dist.GeometricProbs: GeometricView,
     dist.GeometricLogits: GeometricLogitsView,
 }
-"""Families whose weak derivatives are known, by their very class: a subclass has other parameters."""
+"""Families whose weak derivatives are known; by their very class, for a subclass differs."""
 
 
 def view(q: dist.Distribution) -> View:
@@ -77,16 +77,16 @@ def view(q: dist.Distribution) -> View:
     if isinstance(base, dist.CategoricalLogits | dist.CategoricalProbs):
         by_logits = isinstance(base, dist.CategoricalLogits)
         weights = _float(base.logits) if by_logits else log_probability(_float(base.probs))
-        return SignedCategoricalView(
-            jnp.broadcast_to(weights, (*shape, weights.shape[-1])), num_batch_dims
-        )
+        weights = jnp.broadcast_to(weights, (*shape, weights.shape[-1]))
+        return SignedCategoricalView(weights, num_batch_dims)  # type: ignore[call-arg]
     if isinstance(base, dist.BinomialLogits | dist.BinomialProbs):
         by_logits = isinstance(base, dist.BinomialLogits)
         logits = _float(base.logits) if by_logits else log_odds(_float(base.probs))
         logits, support = jnp.broadcast_to(logits, shape), concrete_support(base)
+        rest = (base.total_count, q, num_batch_dims)
         if support is None:
-            return SignedBinomialView(logits, base.total_count, q, num_batch_dims)
-        return SignedEnumerableBinomialView(logits, base.total_count, q, num_batch_dims, support)
+            return SignedBinomialView(logits, *rest)  # type: ignore[call-arg]
+        return SignedEnumerableBinomialView(logits, *rest, support)  # type: ignore[call-arg]
     if type(base) in _NAMED:
         return named_view(_NAMED[type(base)], q)
     if q.has_rsample and not q.is_discrete:
