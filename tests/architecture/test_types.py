@@ -26,6 +26,8 @@ normal = lambda x: dist.Normal(x, 1.0).to_event(1)
 control = lambda z: jnp.sum(jnp.tanh(z), axis=-1)
 everywhere = [ex.ScoreFunction(2), ex.ScoreFunction(baseline=0.1), ex.LeaveOneOut(3)]
 everywhere += [ex.NVIL(jnp.zeros(4), sd=1.0), ex.NVIL(jnp.zeros(4))]
+couplings = [ex.Antithetic(), ex.Stratified(), ex.Systematic(), ex.QuasiRandom()]
+everywhere += [ex.LeaveOneOut(4, coupling) for coupling in couplings]
 relaxed = [ex.MuProp(baseline=0.0), ex.GumbelSoftmax(0.5), ex.StraightThroughGumbelSoftmax(0.5)]
 relaxed += [ex.StraightThrough(), ex.REBAR(baseline=0.0), ex.RELAX(control), ex.DirectArgmax(1.0)]
 binary = [ex.ARM(), ex.DisARM(2)]

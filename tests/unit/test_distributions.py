@@ -17,6 +17,7 @@ from expectax.distributions import (
     Binary,
     Enumerable,
     Factorized,
+    Invertible,
     OneHot,
     Relaxable,
     Reparameterized,
@@ -441,6 +442,7 @@ CAPABILITIES = {
     Binary: {"bits"},
     OneHot: {"one-hot"},
     Reparameterized: {"normal"},
+    Invertible: {"bits", "one-hot", "categorical", "binomial", "normal"},
     Signed: {"bits", "one-hot", "categorical", "binomial", "normal", "poisson"},
 }
 

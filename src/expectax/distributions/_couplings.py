@@ -196,7 +196,9 @@ class Systematic(AbstractGrouped):
 
     def group(self, key, size, shape, dtype):
         shuffle, within = jax.random.split(key)
-        return _place(_shuffled(shuffle, size, shape), _open(within, shape, dtype), size)
+        return _place(
+            _shuffled(shuffle, size, shape), gumbel.open_uniform(within, shape, dtype), size
+        )
 
 
 class QuasiRandom(AbstractGrouped):
@@ -229,10 +231,7 @@ class QuasiRandom(AbstractGrouped):
         num_digits = (size - 1).bit_length()
         points = _sobol(num_digits, shape[-1])[:size]
         cells = _scrambled(scramble, points, num_digits, shape)
-        return _place(cells, _open(within, (size, *shape), dtype), 2**num_digits)
-
-
-_open = gumbel.open_uniform
+        return _place(cells, gumbel.open_uniform(within, (size, *shape), dtype), 2**num_digits)
 
 
 def _shuffled(key: PRNGKey, size: int, shape: tuple[int, ...]) -> Int[Array, "size ..."]:
@@ -318,7 +317,7 @@ def check_coupling(owner: Any, coupling: Any, num: int, least: int) -> None:
             )
         )
     size, kind = coupling.size(num, least), type(coupling).__name__
-    fewest = 1 if isinstance(coupling, Independent) else 2  # one draw is not coupled to anything
+    fewest = 2 if isinstance(coupling, AbstractInversion) else 1  # one uniform couples nothing
     if size >= fewest and num % size == 0 and num // size >= least:
         return
     size = max(size, fewest)
