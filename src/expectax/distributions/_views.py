@@ -12,8 +12,6 @@ from ._base import Binary, Reparameterized, View
 from ._bernoulli import BernoulliView
 from ._categorical import CategoricalView, OneHotView
 from ._generic import (
-    BinomialView,
-    EnumerableBinomialView,
     EnumerableView,
     GenericView,
     ReparameterizedView,
