@@ -15,7 +15,9 @@ import rich.console
 
 import expectax as ex
 from expectax.lab.experiments import (
+    _temperature_theory as theory,
     _two_hundred_bits_runs as two_hundred,
+    temperature,
     two_hundred_bits,
 )
 from expectax.lab.experiments._verdicts import Published
@@ -160,3 +162,65 @@ def test_two_hundred_bits_in_small_and_an_impostor(tmp_path):
     runs = {impostor: two_hundred.simulate(impostor, settings)}
     verdicts = [row.verdict.holds for row in two_hundred_bits.rows(runs, settings)]
     assert verdicts == [False, None, False, False]
+
+
+# temperature
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.9, 4.0])
+def test_the_quadrature_over_gumbel_noise(tau: float):
+    y, hard, mass = theory.quadrature(tau)
+    assert mass.sum() == pytest.approx(1, abs=1e-10)
+    np.testing.assert_allclose(mass @ hard, theory.PROBABILITIES, atol=1e-10)  # the max-trick
+    assert np.array_equal(y.argmax(axis=1), hard.argmax(axis=1))
+
+
+def test_the_moments_of_relaxed_gradients_by_another_quadrature():
+    """Gauss–Legendre over the uniforms behind three independent Gumbels."""
+    tau = 1.0
+    x, weight = np.polynomial.legendre.leggauss(80)
+    u, weight = (x + 1) / 2, weight / 2
+    noise = np.stack(np.meshgrid(*[-np.log(-np.log(u))] * 3, indexing="ij"), axis=-1)
+    z = (np.log(theory.PROBABILITIES) + noise.reshape(-1, 3)) / tau
+    y = np.exp(z - z.max(axis=1, keepdims=True))
+    y = y / y.sum(axis=1, keepdims=True)
+    mass = np.einsum("i,j,k->ijk", weight, weight, weight).ravel()
+    hard = np.eye(3)[y.argmax(axis=1)]
+    # the hard draw jumps inside this grid, which costs it digits
+    for gradient, tolerance in (
+        (theory.relaxed_gradient, 1e-4),
+        (theory.straight_through_gradient, 1e-2),
+    ):
+        g = gradient(y, hard, tau)
+        mean, variance = theory.moments(gradient, tau)
+        np.testing.assert_allclose(mass @ g, mean, atol=tolerance)
+        np.testing.assert_allclose(mass @ g**2 - mean**2, variance, atol=tolerance)
+
+
+def test_what_cold_does_to_the_bias():
+    exact = theory.exact_gradient()
+    size = np.linalg.norm(exact)
+    off = lambda g, tau: np.linalg.norm(theory.moments(g, tau)[0] - exact) / size
+    relaxed = [off(theory.relaxed_gradient, tau) for tau in (0.2, 0.1, 0.05)]
+    assert relaxed[0] > 2 * relaxed[1] > 4 * relaxed[2]
+    assert off(theory.straight_through_gradient, 0.05) > 1  # a cubic cost: it stays
+    loss = lambda logits: temperature.cost(logits, ex.Enumerate(), jax.random.key(0))[0]
+    np.testing.assert_allclose(jax.grad(loss)(temperature._logits()), exact, atol=1e-6)
+    for num in (1, 2):
+        np.testing.assert_allclose(theory.score_moments(num)[0], exact, atol=1e-15)
+
+
+def test_temperature_in_small_and_an_impostor(tmp_path):
+    small = dataclasses.replace(
+        temperature.QUICK, temperatures=(0.5, 2.0), shown=(0.5, 2.0), num_draws=40_000
+    )
+    table = temperature.run(tmp_path, small, console())
+    assert len(table) == 16
+    assert [row for row in table if row.verdict.holds is not True] == []
+    assert (tmp_path / "temperature.png").read_bytes().startswith(PNG)
+
+    relaxed, straight, *_ = temperature.CONTENDERS
+    impostor = dataclasses.replace(relaxed, build=straight.build)
+    points = temperature.relaxed_draws(small, 1_000)
+    wrong = temperature.rows({impostor: temperature.measure(impostor, small)}, points, small)
+    assert [row.verdict.holds for row in wrong if row.name == "GumbelSoftmax"] == [False] * 4

@@ -3,7 +3,7 @@
 To add one: a module with an `Experiment`, and a line here.
 """
 
-from . import gaussian_mean, one_bit, two_hundred_bits
+from . import gaussian_mean, one_bit, temperature, two_hundred_bits
 from ._base import Experiment as Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -12,6 +12,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         one_bit.EXPERIMENT,
         gaussian_mean.EXPERIMENT,
         two_hundred_bits.EXPERIMENT,
+        temperature.EXPERIMENT,
     )
 }
 """By name, as `expectax reproduce` reads them."""
