@@ -21,11 +21,17 @@ from .diagnostics import (
     gradient_moments as gradient_moments,
 )
 from .distributions import (
+    AbstractSolver as AbstractSolver,
     Antithetic as Antithetic,
+    AssignmentSolver as AssignmentSolver,
+    ChainSolver as ChainSolver,
     Independent as Independent,
     OneHotCategorical as OneHotCategorical,
+    PairwiseSolver as PairwiseSolver,
     QuasiRandom as QuasiRandom,
+    SpanningTreeSolver as SpanningTreeSolver,
     Stratified as Stratified,
+    SubsetSolver as SubsetSolver,
     Systematic as Systematic,
 )
 from .estimators import (
@@ -43,8 +49,8 @@ from .estimators.enumerate import Enumerate as Enumerate
 from .estimators.gapped_straight_through import GappedStraightThrough as GappedStraightThrough
 from .estimators.gumbel_rao import GumbelRao as GumbelRao
 from .estimators.gumbel_softmax import GumbelSoftmax as GumbelSoftmax
-from .estimators.lax import LAX as LAX
 from .estimators.implicit_mle import ImplicitMLE as ImplicitMLE
+from .estimators.lax import LAX as LAX
 from .estimators.leave_one_out import LeaveOneOut as LeaveOneOut
 from .estimators.local_expectation import LocalExpectation as LocalExpectation
 from .estimators.measure_valued import MeasureValued as MeasureValued

@@ -39,6 +39,7 @@ CORE = {"jax", "equinox", "jaxtyping", "numpyro", "numpy"}
 LATE = {  # inside a function, of these files alone
     "diagnostics/_plot.py": {"matplotlib"},
     "distributions/_couplings.py": {"scipy"},  # jax itself needs it
+    "distributions/_solvers/_assignment.py": {"optax"},
 }
 LAB = {
     *CORE,

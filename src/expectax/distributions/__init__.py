@@ -25,5 +25,13 @@ from ._couplings import (
 )
 from ._joint import Joint as Joint
 from ._one_hot import OneHotCategorical as OneHotCategorical
+from ._solvers import (
+    AbstractSolver as AbstractSolver,
+    AssignmentSolver as AssignmentSolver,
+    ChainSolver as ChainSolver,
+    PairwiseSolver as PairwiseSolver,
+    SpanningTreeSolver as SpanningTreeSolver,
+    SubsetSolver as SubsetSolver,
+)
 from ._subset import Subset as Subset
 from ._views import joint as joint, require as require

@@ -33,12 +33,12 @@ class PerturbedArgmax(AbstractEstimator):
     Example:
         >>> import jax, jax.numpy as jnp, expectax as ex
         >>> def loss(logits, key):
-        ...     f = lambda b: b @ jnp.array([0.0, 1.0, 2.0])
+        ...     f = lambda b: b @ jnp.array([0.0, 1.0, 5.0])
         ...     return ex.expect(key, ex.OneHotCategorical(logits=logits), f, estimator)
         >>> estimator = ex.PerturbedArgmax(10_000)
         >>> gradient = jax.grad(loss)(jnp.zeros(3), jax.random.key(0))
-        >>> [round(float(g), 1) for g in gradient]  # −1/3, 0, 1/3
-        [-0.3, 0.0, 0.3]
+        >>> [round(float(g), 1) for g in gradient]  # −2/3, −1/3, 1
+        [-0.7, -0.3, 1.0]
 
     Reference:
         Berthet et al. (2020), proposition 3.1, E[b ν(γ)ᵀ] = ∂E[b]/∂θ. They take the slope of f at
