@@ -80,5 +80,5 @@ def test_signatures_hold_and_wrong_shapes_are_caught(tmp_path):
     )
     assert out.returncode == 0, out.stderr[-3000:]
     traced, caught = map(int, out.stdout.split())
-    assert traced == 40
+    assert traced == 56
     assert caught == 3  # so that a signature that is not checked is noticed
