@@ -31,6 +31,7 @@ from .distributions import (
     QuasiRandom as QuasiRandom,
     SpanningTreeSolver as SpanningTreeSolver,
     Stratified as Stratified,
+    Subset as Subset,
     SubsetSolver as SubsetSolver,
     Systematic as Systematic,
 )

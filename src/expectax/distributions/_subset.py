@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions.util import validate_sample
 
 from .. import gumbel
-from .._numerics import finite_logits, working_dtype
+from .._numerics import finite_logits, log_add, working_dtype
 from .._trees import sum_events
 from ._base import Averaged
 from ._sets import SetDistribution, SetView
@@ -32,7 +32,7 @@ def log_sums(
 
     def add(row, t):
         taken = jnp.concatenate([nothing, row[..., :-1]], axis=-1) + t[..., None]
-        return jnp.logaddexp(row, taken), row
+        return log_add(row, taken), row
 
     last, rows = jax.lax.scan(add, start, jnp.moveaxis(theta, -1, 0))
     return last[..., -1], rows
@@ -98,10 +98,10 @@ class Subset(SetDistribution):
     Example:
         >>> import jax.numpy as jnp, expectax as ex
         >>> q = ex.Subset(jnp.log(jnp.array([1.0, 1.0, 2.0])), k=2)  # weights 1, 2 and 2
-        >>> jnp.exp(q.log_prob(q.enumerate_support())).round(3).tolist()
-        [0.2, 0.4, 0.4]
-        >>> q.mean.round(3).tolist()
-        [0.6, 0.6, 0.8]
+        >>> print(jnp.exp(q.log_prob(q.enumerate_support())).round(3))
+        [0.2 0.4 0.4]
+        >>> print(q.mean.round(3))
+        [0.6 0.6 0.8]
 
     Reference:
         Chen, Dempster & Liu (1994), "Weighted finite population sampling to maximize entropy";

@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 
 from .._errors import IncompatibleError, InvalidArgumentError, complain
 from .._numerics import log_odds, log_probability
-from ._base import Binary, Reparameterized, View
+from ._base import Binary, Reparameterized, Solvable, View
 from ._bernoulli import BernoulliView
 from ._categorical import CategoricalView, OneHotView
 from ._generic import (
@@ -19,6 +19,7 @@ from ._generic import (
 )
 from ._joint import Joint
 from ._one_hot import OneHotCategorical
+from ._subset import Subset, SubsetView
 from ._signed import (
     ExponentialView,
     GammaView,
@@ -72,6 +73,8 @@ def view(q: dist.Distribution) -> View:
         return BernoulliView(jnp.broadcast_to(logits, shape), num_batch_dims)
     if isinstance(base, OneHotCategorical):
         return OneHotView(jnp.broadcast_to(_float(base.logits), shape), num_batch_dims)
+    if isinstance(base, Subset):
+        return SubsetView(jnp.broadcast_to(_float(base.logits), shape), base.k, num_batch_dims)
     if isinstance(base, dist.CategoricalLogits | dist.CategoricalProbs):
         by_logits = isinstance(base, dist.CategoricalLogits)
         weights = _float(base.logits) if by_logits else log_probability(_float(base.probs))
@@ -144,6 +147,8 @@ def joint(q: Any) -> Joint:
 def _advice(capability: type, site: View) -> str:
     if isinstance(site, CategoricalView) and issubclass(OneHotView, capability):
         return "expectax.OneHotCategorical(logits=...) in place of the integer Categorical"
+    if isinstance(site, SubsetView) and issubclass(capability, Solvable):
+        return "expectax.TopK(logits, k), whose draws are; or StraightThrough(), LeaveOneOut()"
     if capability is Binary:
         return "Bernoulli variables, or an estimator for categories: REBAR, LeaveOneOut"
     if capability is Reparameterized:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._errors import InvalidArgumentError, complain
-from .._numerics import finite_logits, working_dtype
+from .._numerics import finite_logits, log_add, working_dtype
 from .._types import PRNGKey
 from ._noise import gumbel, open_uniform
 
@@ -200,7 +200,7 @@ def conditional_top_k(
     drawn = jnp.take_along_axis(theta, indices, axis=-1)
     log_e = jnp.log(-jnp.log(open_uniform(waits, drawn.shape, theta.dtype)))
     log_waits = log_e - _log_left(theta, indices, drawn)
-    log_rings = jax.lax.cumlogsumexp(log_waits, axis=log_waits.ndim - 1)
+    log_rings = jax.lax.associative_scan(log_add, log_waits, axis=log_waits.ndim - 1)
     log_e = jnp.log(-jnp.log(open_uniform(after, theta.shape, theta.dtype)))
     others = jnp.logaddexp(log_e - theta, log_rings[..., -1:])
     return -jnp.put_along_axis(others, indices, log_rings, axis=-1, inplace=False)
@@ -231,8 +231,8 @@ def _log_rest(theta: Array, indices: Array) -> Array:
 
 def _log_left(theta: Array, indices: Array, drawn: Array) -> Array:
     """log Σ exp(θ) over the items not drawn before the j-th, shape batch + (k,)."""
-    axis = drawn.ndim - 1
-    if indices.shape[-1] == theta.shape[-1]:
-        return jax.lax.cumlogsumexp(drawn, axis=axis, reverse=True)
-    terms = jnp.concatenate([drawn, _log_rest(theta, indices)[..., None]], axis=-1)
-    return jax.lax.cumlogsumexp(terms, axis=axis, reverse=True)[..., :-1]
+    alone = indices.shape[-1] == theta.shape[-1]
+    last = [] if alone else [_log_rest(theta, indices)[..., None]]
+    terms = jnp.concatenate([drawn, *last], axis=-1)
+    sums = jax.lax.associative_scan(log_add, terms, reverse=True, axis=terms.ndim - 1)
+    return sums[..., : drawn.shape[-1]]
