@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from .._numerics import finite_logits, softplus
 from .._trees import over_batch, sum_events
-from ._base import Enumerable, Invertible, Reparameterized, Scored
+from ._base import Enumerable, Invertible, Reparameterized, Scored, View
 from ._couplings import inverse_cdf
 
 Support = tuple[float, ...]
@@ -54,6 +54,33 @@ def _choose(view: Any, uniform: Array) -> Array:
     column = values.reshape((-1,) + (1,) * len(base.batch_shape))
     probability = jnp.moveaxis(jnp.exp(base.log_prob(column)), 0, -1)
     return values[inverse_cdf(probability, uniform)]
+
+
+def aligned(view: View) -> list[bool]:
+    """For each floating leaf, whether it starts with the axes of the batch.
+
+    Every entry of such a leaf belongs to one batch element. The leaves of views are made so; those
+    of a NumPyro distribution are so if they have all the axes that they can have. A leaf of which
+    nothing is known counts as shared by the batch.
+    """
+    q: Any = getattr(view, "distribution", None)
+    base: Any = None if q is None else strip(q)
+    own = set()
+    for name, constraint in getattr(base, "arg_constraints", {}).items():
+        x = vars(base).get(name)  # not what NumPyro computes from other parameters on demand
+        try:
+            most = len(q.batch_shape) + len(q.event_shape) - base.event_dim + constraint.event_dim
+        except NotImplementedError:
+            continue  # the constraint depends on other parameters
+        if x is not None and jnp.ndim(x) == most and _starts_with(x, view.batch_shape):
+            own.add(id(x))
+    given = {id(x) for x in jax.tree.leaves(q)}
+    floats = jax.tree.leaves(eqx.filter(view, eqx.is_inexact_array))
+    return [id(x) in own or id(x) not in given for x in floats]
+
+
+def _starts_with(x: Any, shape: tuple[int, ...]) -> bool:
+    return jnp.shape(x)[: len(shape)] == shape
 
 
 class GenericView(Scored):

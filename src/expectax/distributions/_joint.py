@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .. import gumbel
 from .._trees import sum_leaves
 from .._types import PRNGKey
+from ._generic import aligned
 from ._couplings import require_quantile
 
 
@@ -37,6 +38,11 @@ class Joint(eqx.Module):
         moving, fixed = eqx.partition(self.sites, eqx.is_inexact_array)
         close = lambda leaves: eqx.tree_at(lambda q: q.sites, self, eqx.combine(leaves, fixed))
         return moving, close
+
+    def aligned(self) -> PyTree:
+        """For each leaf of `opened`, whether each of its entries belongs to one batch element."""
+        flags = [flag for site in self.sites for flag in aligned(site)]
+        return jax.tree.unflatten(jax.tree.structure(self.opened()[0]), flags)
 
     def _pack(self, per_site: list[Any]) -> PyTree:
         return jax.tree.unflatten(self.structure, per_site)
