@@ -47,6 +47,7 @@ from .estimators.direct_argmax import DirectArgmax as DirectArgmax
 from .estimators.disarm import DisARM as DisARM
 from .estimators.double_control_variate import DoubleControlVariate as DoubleControlVariate
 from .estimators.enumerate import Enumerate as Enumerate
+from .estimators.finite_difference import FiniteDifference as FiniteDifference
 from .estimators.gapped_straight_through import GappedStraightThrough as GappedStraightThrough
 from .estimators.gumbel_rao import GumbelRao as GumbelRao
 from .estimators.gumbel_softmax import GumbelSoftmax as GumbelSoftmax

@@ -200,6 +200,8 @@ ROWS = (
     Row("Pathwise", lambda _: ex.Pathwise()),
     Row("Pathwise, 4 draws", lambda _: ex.Pathwise(4), larger=True),
     Row("MeasureValued", lambda _: ex.MeasureValued(), exact=_DISCRETE),
+    Row("FiniteDifference", lambda _: ex.FiniteDifference(1.0)),
+    Row("FiniteDifference, half the step", lambda _: ex.FiniteDifference(0.5), larger=True),
     Row("LAX", lambda p: _lax(p, 2, None)),
     Row("LAX, wider, with a baseline", lambda p: _lax(p, 6, 0.3), larger=True),
     # each coupling in some row; all of them with all three, exactly, in test_couplings.py
