@@ -16,10 +16,11 @@ from ._generic import (
     GenericView,
     ReparameterizedView,
     concrete_support,
+    strip,
 )
+from ._implicit import implicit_view
 from ._joint import Joint
 from ._one_hot import OneHotCategorical
-from ._subset import Subset, SubsetView
 from ._signed import (
     ExponentialView,
     GammaView,
@@ -32,17 +33,11 @@ from ._signed import (
     SignedEnumerableBinomialView,
     named_view,
 )
+from ._subset import Subset, SubsetView
 
 
 def _is_distribution(x: Any) -> bool:
     return isinstance(x, dist.Distribution)
-
-
-def _strip(q: Any) -> Any:
-    """The distribution under `to_event` and `expand`."""
-    while isinstance(q, dist.Independent | dist.ExpandedDistribution):
-        q = q.base_dist
-    return q
 
 
 def _float(x: Any) -> jax.Array:
@@ -63,7 +58,7 @@ _NAMED: dict[type, Any] = {
 
 def view(q: dist.Distribution) -> View:
     """The view of one NumPyro distribution."""
-    base: Any = _strip(q)
+    base: Any = strip(q)
     shape = (*q.batch_shape, *q.event_shape)
     num_batch_dims = len(q.batch_shape)
 
@@ -90,6 +85,9 @@ def view(q: dist.Distribution) -> View:
         return SignedEnumerableBinomialView(logits, *rest, support)  # type: ignore[call-arg]
     if type(base) in _NAMED:
         return named_view(_NAMED[type(base)], q)
+    implicit = implicit_view(q)
+    if implicit is not None:
+        return implicit
     if q.has_rsample and not q.is_discrete:
         return ReparameterizedView(q)
     if base.has_enumerate_support and base.event_dim == 0:
@@ -138,7 +136,7 @@ def joint(q: Any) -> Joint:
         names=tuple(
             f"{type(leaf).__name__} at q{jax.tree_util.keystr(path)}"
             if path
-            else type(_strip(leaf)).__name__
+            else type(strip(leaf)).__name__
             for path, leaf in leaves
         ),
     )
@@ -151,21 +149,40 @@ def _advice(capability: type, site: View) -> str:
         return "expectax.TopK(logits, k), whose draws are; or StraightThrough(), LeaveOneOut()"
     if capability is Binary:
         return "Bernoulli variables, or an estimator for categories: REBAR, LeaveOneOut"
-    if capability is Reparameterized:
+    if capability is Reparameterized and _is_discrete(site):
         return "an estimator for discrete variables: DisARM, LeaveOneOut, REBAR, Enumerate"
     if isinstance(site, Reparameterized):
         return "Pathwise(), or ScoreFunction() and LeaveOneOut() where f has no derivative"
     return "ScoreFunction() or LeaveOneOut(), which serve every distribution"
 
 
+def _is_discrete(site: View) -> bool:
+    return not isinstance(site, GenericView) or site.distribution.is_discrete
+
+
+def _lacking(capability: type[View], site: View) -> str:
+    """Why a site does not have a capability, in words that follow "it needs ..., and "."""
+    if capability is not Reparameterized or not isinstance(site, GenericView):
+        return capability.lacking
+    base: Any = strip(site.distribution)
+    if _is_discrete(site) or isinstance(base, dist.MixtureSameFamily | dist.MixtureGeneral):
+        known = "of independent normal or logistic variables"
+        return capability.lacking if _is_discrete(site) else f"only mixtures {known} have one"
+    dropped = sorted(set(base.arg_constraints) - set(base.reparametrized_params))
+    if not dropped:
+        return capability.lacking
+    return f"its sampler drops the derivative in {', '.join(dropped)}"
+
+
 def require(q: Joint, capability: type[View], estimator: Any) -> None:
     """Raise unless every site of q has the capability that the estimator needs."""
     for site, name in zip(q.sites, q.names, strict=True):
         if not isinstance(site, capability):
+            why = _lacking(capability, site)
             raise IncompatibleError(
                 complain(
                     f"{type(estimator).__name__} cannot serve {name}",
-                    f"it needs a `{capability.__name__}` distribution, and {capability.lacking}",
+                    f"it needs a `{capability.__name__}` distribution, and {why}",
                     f"pass {_advice(capability, site)}",
                 )
             )

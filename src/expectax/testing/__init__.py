@@ -28,6 +28,7 @@ from ._catalog import (
     single as single,
     tree as tree,
 )
+from ._continuous import angles as angles, mixtures as mixtures, tails as tails
 from ._counts import counts as counts
 from ._gates import (
     Gate as Gate,
