@@ -12,7 +12,7 @@ from .. import gumbel
 from .._numerics import FLOOR, finite_logits, working_dtype
 from .._trees import over_batch, sum_events
 from ._base import Enumerable, Invertible, OneHot
-from ._couplings import inverse_cdf
+from ._inversion import inverse_cdf
 
 
 def _digits(index: Array, base: int, size: int) -> Array:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from .._numerics import finite_logits, softplus
 from .._trees import over_batch, sum_events
 from ._base import Enumerable, Invertible, Reparameterized, Scored, View
-from ._couplings import inverse_cdf
+from ._inversion import inverse_cdf
 
 Support = tuple[float, ...]
 

@@ -13,7 +13,7 @@ from .. import gumbel
 from .._trees import sum_leaves
 from .._types import PRNGKey
 from ._generic import aligned
-from ._couplings import require_quantile
+from ._inversion import require_quantile
 
 
 class Joint(eqx.Module):
