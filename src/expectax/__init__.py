@@ -13,12 +13,16 @@ from .diagnostics import (
     BiasedError as BiasedError,
     Comparison as Comparison,
     ComparisonRow as ComparisonRow,
+    Excluded as Excluded,
     LeafReport as LeafReport,
     Moments as Moments,
+    Recommendation as Recommendation,
+    RecommendationRow as RecommendationRow,
     UnbiasedReport as UnbiasedReport,
     check_unbiased as check_unbiased,
     compare as compare,
     gradient_moments as gradient_moments,
+    recommend as recommend,
 )
 from .distributions import (
     AbstractSolver as AbstractSolver,

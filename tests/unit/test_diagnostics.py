@@ -447,7 +447,7 @@ def test_trees_names_and_parameters_that_are_plain_numbers():
 
 def test_estimators_in_a_list_are_told_apart():
     listed = [ex.LeaveOneOut(2), ex.LeaveOneOut(3), ex.DisARM(), ex.LeaveOneOut(3)]
-    assert list(_compare._named(listed)) == [
+    assert list(_compare.name_all(listed, "compare")) == [
         "LeaveOneOut(num_samples=2)",
         "LeaveOneOut(num_samples=3) #1",
         "DisARM",

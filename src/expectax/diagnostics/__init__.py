@@ -3,6 +3,12 @@
 from ._compare import compare as compare
 from ._comparison import Comparison as Comparison, ComparisonRow as ComparisonRow
 from ._moments import Moments as Moments, gradient_moments as gradient_moments
+from ._recommend import recommend as recommend
+from ._recommendation import (
+    Excluded as Excluded,
+    Recommendation as Recommendation,
+    RecommendationRow as RecommendationRow,
+)
 from ._report import (
     BiasedError as BiasedError,
     LeafReport as LeafReport,

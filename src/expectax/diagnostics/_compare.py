@@ -7,23 +7,21 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from .._errors import ExpectaxError, InvalidArgumentError, complain, describe
-from .._expect import expect
 from .._trees import size_of, sum_leaves
 from .._types import CostFn, PRNGKey
-from ..distributions import Enumerable, Joint, joint
+from ..distributions import Enumerable, Joint
 from ..estimators import AbstractEstimator
 from ..estimators.enumerate import Enumerate
-from ..estimators.score_function import ScoreFunction
 from ._comparison import Comparison, ComparisonRow
+from ._loss import Loss, Setting
 from ._moments import (
     Moments,
     check_count,
     chunk_of,
     gradient_moments,
-    split_params,
 )
 from ._timing import Stopwatch, Timing, interleave
 from ._unbiased import exact_moments, judge
@@ -43,7 +41,7 @@ def compare(
 
     The gradient is that of Σ_batch E_q[f] in the floating leaves of q, as they were passed:
     logits, probs, loc, scale … What the estimators learn is held as given: to compare a trained
-    control variate, pass the trained estimator.
+    control variate, pass the trained estimator. The time of a step includes learning it further.
 
     Arguments:
         key: a typed or legacy key. It is consumed.
@@ -75,29 +73,24 @@ def compare(
     Reference:
         Variance × time is the variance left after a second of averaging independent draws.
     """
-    named = _named(estimators)
+    named = name_all(estimators, "compare")
     check_count("compare", "num_draws", num_draws, 2)
     check_count("compare", "num_runs", num_runs, 2)
-    views = joint(q)
-    # what every estimator would refuse is an error, not a row
-    jax.eval_shape(lambda key: expect(key, q, f, ScoreFunction()), key)
-    closed = eqx.filter_closure_convert(f, views.example())
-
-    floats, held = split_params(q)
-    loss_of = lambda estimator: _Loss(closed, estimator, _Opaque(held))
-
-    exact = _exact_gradient(key, loss_of(Enumerate()), floats, views, max_outcomes)
+    setting = Setting(key, q, f)
+    views, floats = setting.views, setting.floats
+    exact = _exact_gradient(key, setting.loss(Enumerate()), floats, views, max_outcomes)
     results: dict[str, Moments | str] = {}
     stopwatches: dict[str, Stopwatch] = {}
     keys = jax.random.split(key, len(named))
     for (name, estimator), own_key in zip(named.items(), keys, strict=True):
-        loss = loss_of(estimator)
+        loss = setting.loss(estimator)
         try:
             results[name] = _measure(own_key, loss, floats, views, num_draws)
         except ExpectaxError as error:
             results[name] = str(error)
         else:
             stopwatches[name] = Stopwatch(own_key, loss, floats)
+            stopwatches[name].warm_up()
     timings = interleave(stopwatches, num_runs)
     rows = tuple(
         _row(name, named[name], views, result, timings.get(name), exact)
@@ -107,26 +100,7 @@ def compare(
     return Comparison(rows, num_draws, None if exact is None else views.num_outcomes, norm)
 
 
-class _Opaque:
-    """Arrays that stay concrete inside jit: the number of trials decides what can be listed."""
-
-    def __init__(self, tree: PyTree):
-        self.tree = tree
-
-
-class _Loss(eqx.Module):
-    """Σ_batch E_q[f] of (floating leaves of q, key); what f captured is an argument too."""
-
-    f: Any
-    estimator: AbstractEstimator
-    held: _Opaque
-
-    def __call__(self, floats: PyTree, key: PRNGKey) -> Float[Array, ""]:
-        q = eqx.combine(floats, self.held.tree)
-        return expect(key, q, self.f, self.estimator).sum()
-
-
-def _measure(key: PRNGKey, loss: _Loss, floats: PyTree, views: Joint, num_draws: int) -> Moments:
+def _measure(key: PRNGKey, loss: Loss, floats: PyTree, views: Joint, num_draws: int) -> Moments:
     gradient = lambda key: jax.grad(loss)(floats, key)
     jax.eval_shape(gradient, key)  # an estimator that cannot serve q or f says so here
     try:
@@ -142,7 +116,7 @@ def _measure(key: PRNGKey, loss: _Loss, floats: PyTree, views: Joint, num_draws:
 
 
 def _exact_gradient(
-    key: PRNGKey, loss: _Loss, floats: PyTree, views: Joint, max_outcomes: int
+    key: PRNGKey, loss: Loss, floats: PyTree, views: Joint, max_outcomes: int
 ) -> Moments | None:
     enumerable = all(isinstance(site, Enumerable) for site in views.sites)
     if not enumerable or views.num_outcomes > max_outcomes:
@@ -198,7 +172,7 @@ def _label(estimator: AbstractEstimator) -> str:
     return f"{type(estimator).__name__}({', '.join(shown)})"
 
 
-def _named(estimators: Any) -> dict[str, AbstractEstimator]:
+def name_all(estimators: Any, caller: str) -> dict[str, AbstractEstimator]:
     """Estimators by name; a list is named by its classes, with settings where they repeat."""
     if isinstance(estimators, Mapping):
         named = {str(name): estimator for name, estimator in estimators.items()}
@@ -220,8 +194,8 @@ def _named(estimators: Any) -> dict[str, AbstractEstimator]:
         return named
     raise InvalidArgumentError(
         complain(
-            f"compare was given {describe(estimators)} as its estimators",
-            "it compares instances of Expectax estimators",
+            f"{caller} was given {describe(estimators)} as its estimators",
+            "it tries instances of Expectax estimators",
             'pass {"two draws": ex.LeaveOneOut(2), "four": ex.LeaveOneOut(4)} or '
             "[ex.DisARM(), ex.REBAR()]",
         )

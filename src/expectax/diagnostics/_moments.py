@@ -157,6 +157,14 @@ def _merge_leaf(
     return mean + delta * share, squares + new_squares + delta**2 * (old * share)
 
 
+def add_draw(count: Array, draw: Array, mean: Array, squares: Array) -> tuple[Array, Array]:
+    """Welford's update of mean and Σ (g − mean)² of `count` draws by one more."""
+    draw = draw.astype(mean.dtype)
+    delta = draw - mean
+    mean = mean + delta / (count + 1).astype(mean.dtype)
+    return mean, squares + delta * (draw - mean)
+
+
 def _total(tree: PyTree) -> Float[Array, ""]:
     return jnp.sum(jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(tree)]))
 
