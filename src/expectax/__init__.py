@@ -46,7 +46,10 @@ from .estimators import (
 )
 from .estimators.arm import ARM as ARM
 from .estimators.arms import ARMS as ARMS
+from .estimators.arsm import ARSM as ARSM
 from .estimators.bit_flip import BitFlip as BitFlip
+from .estimators.carms import CARMS as CARMS
+from .estimators.coupled_categorical import CoupledCategorical as CoupledCategorical
 from .estimators.direct_argmax import DirectArgmax as DirectArgmax
 from .estimators.disarm import DisARM as DisARM
 from .estimators.double_control_variate import DoubleControlVariate as DoubleControlVariate

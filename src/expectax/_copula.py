@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ._numerics import softplus
+from ._trees import split_keys
 from ._types import PRNGKey
 from .gumbel import open_uniform
 
@@ -34,10 +35,8 @@ def antithetic(key: PRNGKey, log_odds: PyTree, num: int) -> PyTree:
     Returns:
         The same pytree with a leading axis n: the bit is one where the entry is positive.
     """
-    leaves, structure = jax.tree.flatten(log_odds)
-    keys = jax.random.split(key, len(leaves))
-    coupled = [_antithetic(k, theta, num) for k, theta in zip(keys, leaves, strict=True)]
-    return structure.unflatten(coupled)
+    each = lambda k, theta: _antithetic(k, theta, num)
+    return jax.tree.map(each, split_keys(key, log_odds), log_odds)
 
 
 def _antithetic(key: PRNGKey, theta: Float[Array, "..."], num: int) -> Float[Array, "n ..."]:
@@ -79,3 +78,16 @@ def debias(log_odds: Float[Array, "..."], num: int) -> Float[Array, "..."]:
         num: n ≥ 2.
     """
     return jax.nn.sigmoid(jnp.abs(log_odds)) / (1 - both_given_one(log_odds, num))
+
+
+def debias_neither(log_odds: Float[Array, "..."], num: int) -> Float[Array, "..."]:
+    """(1 − p)² / P(b_i = b_j = 0) for p ≤ ⅓: how much rarer two independent draws are both zero.
+
+    P(b_i = b_j = 0) = 1 − 2 p + P(both 1), which two antithetic draws bring to 0 as p goes to ½.
+
+    Arguments:
+        log_odds: θ ≤ −log 2, any shape.
+        num: n ≥ 2.
+    """
+    p = jax.nn.sigmoid(log_odds)
+    return (1 - p) ** 2 / (1 - p * (2 - both_given_one(log_odds, num)))

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from ._types import PRNGKey
+
 
 def sum_events(x: Float[Array, "..."], keep: int) -> Float[Array, "..."]:
     """Sum every axis after the first `keep`."""
@@ -61,6 +63,12 @@ def first(tree: PyTree) -> PyTree:
 def concatenate(*trees: PyTree) -> PyTree:
     """Concatenate stacks of draws along the leading axis."""
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+
+
+def split_keys(key: PRNGKey, tree: PyTree) -> PyTree:
+    """A key of its own for every leaf; `key` is consumed."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten(list(jax.random.split(key, len(leaves))))
 
 
 def varying_axes(tree: PyTree) -> frozenset[str]:

@@ -17,7 +17,7 @@ SOURCE = Path(expectax.__file__).parent
 # cli → lab → {models, objectives, diagnostics, integrations} → _expect → estimators →
 # distributions → the foundations; beside them, testing. A layer imports the ones before it.
 LAYERS: list[set[str]] = [
-    {"_errors", "_types", "_trees", "_numerics", "_copula", "gumbel"},
+    {"_errors", "_types", "_trees", "_numerics", "_copula", "_sticks", "gumbel"},
     {"distributions"},
     {"estimators"},
     {"_expect"},

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import expectax as ex
-from expectax.distributions import Binary, Reparameterized, joint
+from expectax.distributions import Binary, OneHot, Reparameterized, joint
 from expectax.testing import (
     CHECKS,
     Problem,
@@ -62,12 +62,12 @@ class Row:
         """The problems of this row by name, and the checks to run on each."""
         needs = self.kind.claims.needs
         if self.larger:
-            rich = {Binary: "bits", Reparameterized: "gaussian"}.get(needs, "tree")
+            rich = {Binary: "bits", OneHot: "hots", Reparameterized: "gaussian"}.get(needs, "tree")
             plan = [(rich, (*ON_EVERY_PROBLEM, "evaluations"))]
             return plan if rich != "tree" else [*plan, ("bits", EXACT)]
         first, *others = [p.name for p in problems_for(self.kind)]
         plan = [(first, EVERYTHING), *((name, ON_EVERY_PROBLEM) for name in others)]
-        if needs is not Reparameterized and "single" not in others:
+        if needs not in (OneHot, Reparameterized) and "single" not in others:
             plan.append(("single", EXACT))
         return plan
 
@@ -171,6 +171,11 @@ ROWS = (
     Row("ARM", lambda _: ex.ARM(), exact=_BITS),
     Row("ARMS", lambda _: ex.ARMS(2)),
     Row("ARMS, 4 draws", lambda _: ex.ARMS(4), larger=True),
+    Row("CoupledCategorical", lambda _: ex.CoupledCategorical()),
+    Row("CoupledCategorical, 3 pairs", lambda _: ex.CoupledCategorical(3), larger=True),
+    Row("CARMS", lambda _: ex.CARMS(2)),
+    Row("CARMS, 4 draws", lambda _: ex.CARMS(4), larger=True),
+    Row("ARSM", lambda _: ex.ARSM()),
     Row("DisARM", lambda _: ex.DisARM(), exact=_BITS),
     Row("DisARM, 3 pairs", lambda _: ex.DisARM(3), larger=True, exact=("single",)),
     Row("DoubleControlVariate", lambda _: ex.DoubleControlVariate(2), exact=_DISCRETE),
