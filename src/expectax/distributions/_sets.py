@@ -171,19 +171,23 @@ class SetView(Enumerable):
         return self.dtype
 
     @property
-    def _num_each(self):
+    def _num_each(self) -> int:
+        """The number of outcomes of one variable."""
         return math.comb(self.logits.shape[-1], self.k)
+
+    def _unrank(self, index: Array) -> Array:
+        """The outcomes of one variable of these numbers."""
+        return unrank_set(index, self.logits.shape[-1], self.k)
 
     @property
     def num_outcomes(self):
-        return self._num_each ** math.prod(self.event_shape[:-1])
+        return self._num_each ** math.prod(self.logits.shape[self.num_batch_dims : -1])
 
     def outcome(self, index):
-        num_variables, n = math.prod(self.event_shape[:-1]), self.logits.shape[-1]
-        digits = []
-        for _ in range(num_variables):
-            digits.append(index % self._num_each)
-            index = index // self._num_each
-        sets = unrank_set(jnp.stack(digits, axis=-1).reshape(-1), n, self.k).astype(self.dtype)
-        sets = sets.reshape((*index.shape, *(1,) * self.num_batch_dims, *self.event_shape))
-        return jnp.broadcast_to(sets, (*index.shape, *self.logits.shape))
+        digits, rest = [], index
+        for _ in range(math.prod(self.logits.shape[self.num_batch_dims : -1])):
+            digits.append(rest % self._num_each)
+            rest = rest // self._num_each
+        each = self._unrank(jnp.stack(digits, axis=-1).reshape(-1)).astype(self.dtype)
+        each = each.reshape((*index.shape, *(1,) * self.num_batch_dims, *self.event_shape))
+        return jnp.broadcast_to(each, (*index.shape, *self.batch_shape, *self.event_shape))
