@@ -63,10 +63,12 @@ def aligned(view: View) -> list[bool]:
     of a NumPyro distribution are so if they have all the axes that they can have. A leaf of which
     nothing is known counts as shared by the batch.
     """
-    q: Any = getattr(view, "distribution", None)
-    base: Any = None if q is None else strip(q)
-    own = set()
-    for name, constraint in getattr(base, "arg_constraints", {}).items():
+    floats = jax.tree.leaves(eqx.filter(view, eqx.is_inexact_array))
+    if not hasattr(view, "distribution"):
+        return [True] * len(floats)
+    q: Any = getattr(view, "distribution")  # noqa: B009
+    base, own = strip(q), set()
+    for name, constraint in base.arg_constraints.items():
         x = vars(base).get(name)  # not what NumPyro computes from other parameters on demand
         try:
             most = len(q.batch_shape) + len(q.event_shape) - base.event_dim + constraint.event_dim
@@ -75,7 +77,6 @@ def aligned(view: View) -> list[bool]:
         if x is not None and jnp.ndim(x) == most and _starts_with(x, view.batch_shape):
             own.add(id(x))
     given = {id(x) for x in jax.tree.leaves(q)}
-    floats = jax.tree.leaves(eqx.filter(view, eqx.is_inexact_array))
     return [id(x) in own or id(x) not in given for x in floats]
 
 
