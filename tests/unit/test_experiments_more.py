@@ -1,4 +1,4 @@
-"""Two hundred bits, temperature, control variates: closed forms, parts, and a small run of each."""
+"""Two hundred bits, temperature, control variates: closed forms, and a small run of each."""
 
 import dataclasses
 import io
@@ -15,8 +15,10 @@ import rich.console
 
 import expectax as ex
 from expectax.lab.experiments import (
+    _control_variates_curves as reduction,
     _temperature_theory as theory,
     _two_hundred_bits_runs as two_hundred,
+    control_variates,
     temperature,
     two_hundred_bits,
 )
@@ -224,3 +226,72 @@ def test_temperature_in_small_and_an_impostor(tmp_path):
     points = temperature.relaxed_draws(small, 1_000)
     wrong = temperature.rows({impostor: temperature.measure(impostor, small)}, points, small)
     assert [row.verdict.holds for row in wrong if row.name == "GumbelSoftmax"] == [False] * 4
+
+
+# control variates
+
+
+def curve(panel: str, name: str) -> reduction.Curve:
+    return next(c for c in reduction.CURVES if (c.panel, c.name) == (panel, name))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_variance_of_strata_by_integration(n: int):
+    x, weight = np.polynomial.legendre.leggauss(8)
+    v, weight = (x + 1) / 2, weight / 2
+    u = (np.arange(n)[:, None] + v) / n
+    spread = lambda values: (weight * (values - values @ weight) ** 2).sum()
+    stratified = sum(spread(each**2) for each in u) / n**2
+    systematic = spread(np.mean(u**2, axis=0))
+    plain = (1 / 5 - 1 / 9) / n
+    for name, variance in (("stratified", stratified), ("systematic", systematic)):
+        c = curve(reduction.STRATA, name)
+        assert c.plain(n) == pytest.approx(plain)
+        assert c.ratio(n) == pytest.approx(variance / plain)
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+def test_the_coefficient_of_the_regression_by_plain_loops(leave_one_out: bool):
+    f, h = np.random.default_rng(0).normal(size=(2, 4))
+    total = 0.0
+    for i in range(4):
+        kept = [j for j in range(4) if not leave_one_out or j != i]
+        covariance = np.cov(f[kept], h[kept])
+        total += f[i] - covariance[0, 1] / covariance[1, 1] * h[i]
+    found = reduction.regression(f[None], h[None], leave_one_out)
+    np.testing.assert_allclose(found, [total / 4])
+
+
+def test_summing_out_the_only_bit_leaves_no_variance():
+    mean, score, summed = reduction.bit_variances(1)
+    p = 1 / (1 + math.exp(1.0))
+    step = (1 - reduction.LEVEL) ** 2 - reduction.LEVEL**2
+    np.testing.assert_allclose(mean, [p * (1 - p) * step])
+    assert score > 0.001
+    assert summed < 1e-30
+
+
+def test_control_variates_quick(tmp_path):
+    table = control_variates.run(tmp_path, control_variates.QUICK, console())
+    judged = [row for row in table if row.verdict.holds is not None]
+    assert len(judged) == 30
+    assert [row for row in judged if not row.verdict.holds] == []
+    assert (tmp_path / "control-variates.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("panel", "name", "impostor"),
+    [
+        (reduction.PAIR, "regression, c* = ρ", "difference, c = 1"),
+        (reduction.SAME, "the other draws", "the same draws"),
+        (reduction.ANTITHETIC, "exp(aZ)", "(aZ)²"),
+        (reduction.STRATA, "stratified", "systematic"),
+        (reduction.COMMON, "g = z²", "g a step at 0"),
+    ],
+    ids=["pair", "same draws", "antithetic", "strata", "common"],
+)
+def test_control_variates_catch_an_impostor(panel: str, name: str, impostor: str):
+    wrong = dataclasses.replace(curve(panel, name), draw=curve(panel, impostor).draw)
+    table = control_variates.rows(wrong, control_variates.measure(wrong, control_variates.QUICK))
+    judged = [row.verdict.holds for row in table if row.verdict.holds is not None]
+    assert judged == [False, False]

@@ -3,7 +3,7 @@
 To add one: a module with an `Experiment`, and a line here.
 """
 
-from . import gaussian_mean, one_bit, temperature, two_hundred_bits
+from . import control_variates, gaussian_mean, one_bit, temperature, two_hundred_bits
 from ._base import Experiment as Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -13,6 +13,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         gaussian_mean.EXPERIMENT,
         two_hundred_bits.EXPERIMENT,
         temperature.EXPERIMENT,
+        control_variates.EXPERIMENT,
     )
 }
 """By name, as `expectax reproduce` reads them."""
