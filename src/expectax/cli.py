@@ -43,7 +43,8 @@ class CompareOptions:
     """Set estimators side by side on a small problem: bias, variance, evaluations, time."""
 
     problem: str = "quadratic-bits"
-    """one-bit, quadratic-bits, categories or small-vae"""
+    """one-bit, quadratic-bits, linear-bits, many-bits, floor-bits, near-constant, two-hundred-bits,
+    expensive, categories, gaussian or small-vae"""
     estimators: str = ""
     """names separated by commas; by default all of them"""
     num_draws: int = 2000
@@ -54,6 +55,23 @@ class CompareOptions:
     """of the problem and of the draws"""
     run_dir: pathlib.Path | None = None
     """folder for table and plot; by default the first free runs/compare-PROBLEM-N"""
+
+
+@dataclasses.dataclass(frozen=True)
+class RecommendOptions:
+    """Try every estimator on a small problem, and rank those that can serve it."""
+
+    problem: str = "quadratic-bits"
+    """one-bit, quadratic-bits, linear-bits, many-bits, floor-bits, near-constant, two-hundred-bits,
+    expensive, categories, gaussian or small-vae"""
+    budget_seconds: float = 20.0
+    """seconds to take at most, compiling included"""
+    allow_biased: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """rank biased estimators too, by mean squared error"""
+    seed: int = 0
+    """of the problem and of the draws"""
+    run_dir: pathlib.Path | None = None
+    """folder for table and plot; by default the first free runs/recommend-PROBLEM-N"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +203,7 @@ def _list(options: ListOptions, argv: list[str]) -> None:
 
 def _compare(options: CompareOptions, argv: list[str]) -> None:
     del argv
-    from .lab.comparison import run_comparison, save_comparison
+    from .lab.comparison import run_comparison, save_table
 
     console = Console()
     stem = f"compare-{options.problem}"
@@ -199,11 +217,30 @@ def _compare(options: CompareOptions, argv: list[str]) -> None:
             tuning_steps=options.tuning_steps,
             seed=options.seed,
         )
-    if all(row.reason for row in comparison.rows):
+    if not (able := any(not row.reason for row in comparison.rows)):
         raise UsageError(comparison.rows[0].reason)
     console.print(str(comparison), soft_wrap=True, highlight=False)
     folder = claim_folder(options.run_dir, stem)
-    show.show_lines(console, save_comparison(folder, comparison))
+    show.show_lines(console, save_table(folder, comparison, "comparison", able))
+
+
+def _recommend(options: RecommendOptions, argv: list[str]) -> None:
+    del argv
+    from .lab.comparison import run_recommendation, save_table
+
+    console = Console()
+    stem = f"recommend-{options.problem}"
+    fresh_folder(options.run_dir, stem)
+    with console.status("trying estimators"):
+        found = run_recommendation(
+            options.problem,
+            budget_seconds=options.budget_seconds,
+            allow_biased=options.allow_biased,
+            seed=options.seed,
+        )
+    console.print(str(found), soft_wrap=True, highlight=False)
+    folder = claim_folder(options.run_dir, stem)
+    show.show_lines(console, save_table(folder, found, "recommendation", bool(found.rows)))
 
 
 def _reproduce(options: ReproduceOptions, argv: list[str]) -> None:
@@ -230,6 +267,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(TrainOptions, _train),
     "list": Command(ListOptions, _list),
     "compare": Command(CompareOptions, _compare),
+    "recommend": Command(RecommendOptions, _recommend),
     "reproduce": Command(ReproduceOptions, _reproduce),
 }
 

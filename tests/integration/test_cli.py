@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+import expectax as ex
 from expectax import cli
+from expectax.diagnostics import _recommend
 from expectax.lab import experiments
 from expectax.lab.config import MODELS
 from expectax.lab.data import DATASETS
@@ -35,7 +37,7 @@ def test_the_command_is_installed_and_helps_without_a_traceback():
     )
     assert done.returncode == 0
     assert not done.stderr
-    for command in ("train", "list", "compare", "reproduce"):
+    for command in ("train", "list", "compare", "recommend", "reproduce"):
         assert command in done.stdout
 
 
@@ -47,10 +49,11 @@ def test_help_names_every_model_data_set_and_option(capsys):
         assert "--" + flag.replace("_", "-") in text
     for name in (*MODELS, *DATASETS):
         assert name in text
-    assert run("compare", "--help") == 0
-    text = capsys.readouterr().out
-    for name in PROBLEMS:
-        assert name in text
+    for command in ("compare", "recommend"):
+        assert run(command, "--help") == 0
+        text = capsys.readouterr().out
+        for name in PROBLEMS:
+            assert name in text
 
 
 def test_list_shows_every_estimator_and_what_it_claims(capsys):
@@ -93,6 +96,8 @@ MISTAKES = {
         ["compare", "--problem", "categories", "--estimators", "arm"],
         ["ARM", "OneHotCategorical"],
     ),
+    "recommend for what": (["recommend", "--problem", "hard"], ["hard", *PROBLEMS]),
+    "no budget": (["recommend", "--problem", "one-bit", "--budget-seconds", 0], ["budget_seconds"]),
     "reproduce what": (["reproduce"], ["NAME"]),
     "no such experiment": (["reproduce", "cold-fusion"], ["cold-fusion", "one-bit"]),
 }
@@ -111,7 +116,9 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(mistake, capsys,
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", [["train"], ["compare"], ["reproduce", "one-bit"]])
+@pytest.mark.parametrize(
+    "command", [["train"], ["compare"], ["recommend"], ["reproduce", "one-bit"]]
+)
 def test_a_folder_with_something_in_it_is_left_alone(command, capsys, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("keep")
@@ -134,6 +141,20 @@ def test_compare_leaves_table_figures_and_plot(capsys, tmp_path):
         assert line in out
     assert (folder / "comparison.png").read_bytes()[:4] == b"\x89PNG"
     assert str(folder.relative_to(tmp_path)) in out
+
+
+def test_recommend_leaves_table_figures_and_plot(capsys, tmp_path, monkeypatch):
+    few = [ex.DisARM, ex.Enumerate, ex.Pathwise]  # every one is compiled
+    monkeypatch.setattr(_recommend, "estimator_classes", lambda: few)
+    assert run("recommend", "--problem", "one-bit", "--budget-seconds", 300) == 0
+    out = capsys.readouterr().out
+    folder = tmp_path / "runs" / "recommend-one-bit-1"
+    figures = json.loads((folder / "recommendation.json").read_text())
+    assert [row["name"] for row in figures["rows"]] == ["Enumerate", "DisARM(1)"]
+    assert [excluded["name"] for excluded in figures["excluded"]] == ["Pathwise"]
+    for line in (folder / "table.txt").read_text().splitlines():
+        assert line in out
+    assert (folder / "recommendation.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_reproduce_hands_the_experiment_its_folder(monkeypatch, capsys):

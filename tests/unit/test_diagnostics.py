@@ -371,6 +371,8 @@ def test_the_comparison_times_what_it_can_and_says_why_it_cannot(comparison):
         assert 0 < low <= row.seconds_per_step <= high
         assert row.compile_seconds > 0
         assert row.variance_seconds == row.variance * row.seconds_per_step
+        evaluations = row.hard_evaluations + row.auxiliary_evaluations
+        assert row.variance_evaluations == row.variance * evaluations
     refused = comparison.rows[-1]
     assert refused.reason.startswith("Pathwise cannot serve Bernoulli")
     for field in dataclasses.fields(refused)[4:]:
@@ -386,7 +388,7 @@ def test_the_comparison_prints_and_exports_every_row(comparison, tmp_path):
 
     table = comparison.to_markdown().splitlines()
     assert table[0].startswith("| estimator | claims |")
-    assert {line.count("|") - line.count("\\|") for line in table[:7]} == {12}
+    assert {line.count("|") - line.count("\\|") for line in table[:7]} == {13}
 
     again = json.loads(json.dumps(comparison.to_dict()))
     assert [row["name"] for row in again["rows"]] == [row.name for row in comparison.rows]
@@ -406,7 +408,10 @@ def test_the_comparison_draws_itself(comparison, tmp_path, monkeypatch):
     comparison.plot(tmp_path / "compare.png")
     comparison.plot(str(tmp_path / "compare.svg"))
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (tmp_path / "compare.svg").read_text()
+    picture = (tmp_path / "compare.svg").read_text()
+    assert "<svg" in picture
+    for panel in ("bias / gradient", "variance", "variance × evaluations", "variance × seconds"):
+        assert f"<!-- {panel}" in picture
     nothing = dataclasses.replace(comparison, rows=comparison.rows[-1:], gradient_norm=None)
     nothing.plot(tmp_path / "none.png")
 

@@ -39,6 +39,8 @@ def compare(
 ) -> Comparison:
     """Bias, variance, signal-to-noise, evaluations and time of estimators, for *your* q and f.
 
+    Variance × evaluations compares them at equal evaluations of f, variance × time at equal time.
+
     The gradient is that of Σ_batch E_q[f] in the floating leaves of q, as they were passed:
     logits, probs, loc, scale … What the estimators learn is held as given: to compare a trained
     control variate, pass the trained estimator. The time of a step includes learning it further.
@@ -147,6 +149,7 @@ def _row(
         seconds_per_step=timing.step,
         seconds_quartiles=timing.quartiles,
         compile_seconds=timing.compile,
+        variance_evaluations=variance * (count.hard + count.auxiliary),
         variance_seconds=variance * timing.step,
     )
     if exact is None:

@@ -19,6 +19,7 @@ _HEADER = (
     "evals",
     "µs/step",
     "compile s",
+    "var × evals",
     "var × s",
 )
 
@@ -42,7 +43,8 @@ class ComparisonRow:
         seconds_per_step: median time of one gradient inside a compiled loop.
         seconds_quartiles: the quartiles of that time.
         compile_seconds: time to trace and compile the loop.
-        variance_seconds: variance × seconds_per_step, lower is better.
+        variance_evaluations: variance × evaluations of f: the noise at equal evaluations.
+        variance_seconds: variance × seconds_per_step: the noise at equal time.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ComparisonRow:
     seconds_per_step: float | None = None
     seconds_quartiles: tuple[float, float] | None = None
     compile_seconds: float | None = None
+    variance_evaluations: float | None = None
     variance_seconds: float | None = None
 
     @property
@@ -78,6 +81,7 @@ class ComparisonRow:
             evaluations,
             number(microseconds),
             number(self.compile_seconds),
+            number(self.variance_evaluations),
             number(self.variance_seconds),
         ]
 
@@ -140,7 +144,7 @@ class Comparison:
                 writer.writerow([*(getattr(row, name) for name in names), *quartiles])
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw bias and variance against time, and write the picture; the suffix is the format.
+        """Draw every figure as a panel of bars, and write the picture; the suffix is the format.
 
         Arguments:
             path: where to write, for example "compare.png".

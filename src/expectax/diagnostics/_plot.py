@@ -29,19 +29,22 @@ def draw(comparison: "Comparison", path: str | os.PathLike[str]) -> None:
     """A panel of bars for each figure, the estimators below one another; written to `path`."""
     rows = [row for row in comparison.rows if not row.reason]
     norm = comparison.gradient_norm
-    figure = _figure(
-        figsize=(12 if norm is not None else 10, 1.8 + 0.3 * len(rows)), layout="constrained"
-    )
-    panels = list(figure.subplots(1, 4 if norm is not None else 3, sharey=True))
+    micro = [1e6 * (row.seconds_per_step or 0.0) for row in rows]
+    logarithmic = {
+        "variance": [row.variance or 0.0 for row in rows],
+        "µs per step": micro,
+        "variance × evaluations": [row.variance_evaluations or 0.0 for row in rows],
+        "variance × seconds": [row.variance_seconds or 0.0 for row in rows],
+    }
+    num_panels = len(logarithmic) + (norm is not None)
+    figure = _figure(figsize=(2.2 + 2.4 * num_panels, 1.8 + 0.3 * len(rows)), layout="constrained")
+    panels = list(figure.subplots(1, num_panels, sharey=True))
     if norm is not None:
         _draw_bias(panels.pop(0), rows, norm)
-    _draw_logarithmic(panels[0], "variance", [row.variance or 0.0 for row in rows], rows)
-    micro = [1e6 * (row.seconds_per_step or 0.0) for row in rows]
-    _draw_logarithmic(panels[1], "µs per step", micro, rows)
+    for axes, (title, values) in zip(panels, logarithmic.items(), strict=True):
+        _draw_logarithmic(axes, title, values, rows)
     for i, row in enumerate(rows):
         panels[1].plot([1e6 * x for x in row.seconds_quartiles or ()], [i, i], color="k")
-    products = [row.variance_seconds or 0.0 for row in rows]
-    _draw_logarithmic(panels[2], "variance × seconds", products, rows)
     names = figure.axes[0]
     names.set_yticks(range(len(rows)), [row.name for row in rows])
     if rows:

@@ -31,6 +31,7 @@ _STEP_SHARE = 1 / 20  # an estimator with slower steps than this could hardly be
 _HOPELESS = 100.0  # times the best figure: not worth a second look
 _WORTH_GROWING = 4.0  # times the best figure: with four times the draws it may win
 _PAYS = 0.9
+_SIDE_BY_SIDE = 5  # runs
 _RUNS = 30  # of each, between one halving and the next
 _MOST_WORKERS = 4
 _PROBES = (16, 1024)
@@ -234,9 +235,19 @@ class _Search:
             self._look(trial)
             if trial.learns:
                 trial.learn(min(self._learning, end - self._used()))
-            now = rank(self._trials)[0]
-            if candidate.name not in now or now[candidate.name][0] > _PAYS * scores[name][0]:
+            if candidate.name not in self._trials or not self._pays(name, candidate.name):
                 done.add(candidate.name)
+
+    def _pays(self, small: str, large: str) -> bool:
+        """Whether more draws are worth their time, both timed in turn."""
+        pair = {name: self._trials[name] for name in (small, large)}
+        for trial in pair.values():
+            trial.stopwatch.seconds.clear()
+        for _ in range(_SIDE_BY_SIDE):
+            for trial in pair.values():
+                trial.stopwatch.run()
+        scores = rank(pair)[0]
+        return scores[large][0] < _PAYS * scores[small][0]
 
     def halve(self) -> None:
         """Run all in turn, then the better half, until the budget is spent."""

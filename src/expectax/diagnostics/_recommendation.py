@@ -191,6 +191,8 @@ class Recommendation:
                 seconds_per_step=row.seconds_per_step,
                 seconds_quartiles=row.seconds_quartiles,
                 compile_seconds=row.compile_seconds,
+                variance_evaluations=row.variance
+                * (row.hard_evaluations + row.auxiliary_evaluations),
                 variance_seconds=row.variance * row.seconds_per_step,
             )
             for row in self.rows

@@ -1,4 +1,4 @@
-"""`expectax compare`: estimators by name on a problem by name, learned ones tuned first."""
+"""`expectax compare` and `expectax recommend`: estimators on a problem by name, tuned first."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 
 from .._errors import ExpectaxError
 from .._expect import expect
-from ..diagnostics import Comparison, compare
+from ..diagnostics import Comparison, Recommendation, compare, recommend
 from ..distributions import joint
 from ..estimators import AbstractEstimator
 from ..estimators.score_function import ScoreFunction
@@ -50,14 +50,11 @@ def run_comparison(
     Raises:
         UsageError: an unknown name.
     """
-    if problem not in PROBLEMS:
-        raise unknown("problem", problem, list(PROBLEMS))
+    made, key = _make(problem, seed)
     estimators = estimators or list(RECIPES)
     for name in estimators:
         if name not in RECIPES:
             raise unknown("estimator", name, list(RECIPES))
-    problem_key, key = jax.random.split(jax.random.key(seed))
-    made = PROBLEMS[problem](problem_key)
     tuned = {
         name: _tuned(jax.random.fold_in(key, i), made, name, tuning_steps)
         for i, name in enumerate(estimators)
@@ -118,12 +115,39 @@ def _tune(
     return eqx.combine(run(learned, jax.random.split(key, steps)), fixed)
 
 
-def save_comparison(folder: pathlib.Path, comparison: Comparison) -> dict[str, pathlib.Path]:
-    """The table as text and JSON, and the plot, in a folder."""
-    paths = {"table": folder / "table.txt", "figures": folder / "comparison.json"}
-    paths["table"].write_text(f"{comparison}\n", encoding="utf-8")
-    paths["figures"].write_text(json.dumps(comparison.to_dict(), indent=1), encoding="utf-8")
-    if any(not row.reason for row in comparison.rows):
-        paths["plot"] = folder / "comparison.png"
-        comparison.plot(paths["plot"])
+def run_recommendation(
+    problem: str, *, budget_seconds: float, allow_biased: bool, seed: int
+) -> Recommendation:
+    """Recommend an estimator for a problem.
+
+    Arguments:
+        problem: a key of `PROBLEMS`.
+        budget_seconds, allow_biased: as for `expectax.recommend`.
+        seed: of the problem and of every draw.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    made, key = _make(problem, seed)
+    return recommend(key, made.q, made.f, budget_seconds=budget_seconds, allow_biased=allow_biased)
+
+
+def _make(problem: str, seed: int) -> tuple[Problem, PRNGKeyArray]:
+    """The problem, and a key for what is done with it."""
+    if problem not in PROBLEMS:
+        raise unknown("problem", problem, list(PROBLEMS))
+    problem_key, key = jax.random.split(jax.random.key(seed))
+    return PROBLEMS[problem](problem_key), key
+
+
+def save_table(
+    folder: pathlib.Path, found: Comparison | Recommendation, stem: str, draw: bool
+) -> dict[str, pathlib.Path]:
+    """The table as text and JSON, and its plot, in a folder."""
+    paths = {"table": folder / "table.txt", "figures": folder / f"{stem}.json"}
+    paths["table"].write_text(f"{found}\n", encoding="utf-8")
+    paths["figures"].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
+    if draw:
+        paths["plot"] = folder / f"{stem}.png"
+        found.plot(paths["plot"])
     return paths

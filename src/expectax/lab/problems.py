@@ -1,4 +1,4 @@
-"""Small problems by name, on which `expectax compare` sets estimators side by side.
+"""Small problems by name: `expectax compare` and `expectax recommend` try estimators on them.
 
 To add one: a function from a key to a `Problem`, and a row in `PROBLEMS`.
 """
@@ -48,6 +48,63 @@ def _quadratic_bits(key: PRNGKeyArray) -> Problem:
     return Problem("10 bits, a random quadratic with an offset of 5", q, f, jnp.ones(1))
 
 
+def _linear_bits(key: PRNGKeyArray) -> Problem:
+    logits, weights = jax.random.normal(key, (2, 40))
+    q = dist.Bernoulli(logits=logits).to_event(1)
+    return Problem("40 bits, a linear cost", q, lambda b: b @ weights, jnp.ones(1))
+
+
+def _floor_bits(key: PRNGKeyArray) -> Problem:
+    logits, weights = jax.random.normal(key, (2, 30))
+    q = dist.Bernoulli(logits=logits).to_event(1)
+    f = lambda b: jnp.floor(2 * (b @ weights)) ** 2 / 10
+    return Problem("30 bits, a cost of steps: it has no slope", q, f, jnp.ones(1))
+
+
+def _near_constant(key: PRNGKeyArray) -> Problem:
+    logits, weights = jax.random.normal(key, (2, 25))
+    q = dist.Bernoulli(logits=logits).to_event(1)
+    f = lambda b: 100.0 + 0.1 * jnp.sin(b @ weights)
+    return Problem("25 bits, a cost of 100 that moves by 0.1", q, f, jnp.ones(1))
+
+
+def _many_bits(key: PRNGKeyArray) -> Problem:
+    logits, weights = jax.random.normal(key, (2, 28))
+    pairs = jax.random.normal(jax.random.fold_in(key, 1), (28, 28)) / 5
+    q = dist.Bernoulli(logits=logits).to_event(1)
+    f = lambda b: b @ weights + b @ pairs @ b
+    return Problem("28 bits, a random quadratic: too many to enumerate", q, f, jnp.ones(1))
+
+
+def _two_hundred_bits(key: PRNGKeyArray) -> Problem:
+    logits = jax.random.normal(key, (200,)) / 2
+    targets = jnp.linspace(0.0, 1.0, 200)
+    q = dist.Bernoulli(logits=logits).to_event(1)
+    f = lambda b: jnp.mean((b - targets) ** 2) + jnp.tanh(jnp.mean(b) - 0.4) ** 2
+    return Problem("200 bits, squared errors and a term of all", q, f, jnp.ones(1))
+
+
+def _expensive(key: PRNGKeyArray) -> Problem:
+    logits_key, in_key, key = jax.random.split(key, 3)
+    first = jax.random.normal(in_key, (24, 256)) / 24**0.5
+    layers = jax.random.normal(key, (12, 256, 256)) / 16
+
+    def f(b: Array) -> Array:
+        h = jnp.tanh(b @ first)
+        h, _ = jax.lax.scan(lambda h, w: (jnp.tanh(1.5 * h @ w), None), h, layers)
+        return jnp.sum(h[:64] ** 2)
+
+    q = dist.Bernoulli(logits=jax.random.normal(logits_key, (24,))).to_event(1)
+    return Problem("24 bits, a cost of 12 layers of 256 units", q, f, jnp.ones(1))
+
+
+def _gaussian(key: PRNGKeyArray) -> Problem:
+    loc, other = jax.random.normal(key, (2, 10))
+    q = dist.Normal(loc, jnp.exp(other / 2)).to_event(1)
+    f = lambda x: jnp.sum(x**2) + jnp.sin(jnp.sum(x))
+    return Problem("10 Gaussians, a smooth cost", q, f, jnp.ones(1))
+
+
 def _categories(key: PRNGKeyArray) -> Problem:
     logits, table = jax.random.normal(key, (2, 3, 4))
     q = OneHotCategorical(logits=logits).to_event(1)
@@ -70,6 +127,13 @@ def _small_vae(key: PRNGKeyArray) -> Problem:
 PROBLEMS: dict[str, Callable[[PRNGKeyArray], Problem]] = {
     "one-bit": _one_bit,
     "quadratic-bits": _quadratic_bits,
+    "linear-bits": _linear_bits,
+    "many-bits": _many_bits,
+    "floor-bits": _floor_bits,
+    "near-constant": _near_constant,
+    "two-hundred-bits": _two_hundred_bits,
+    "expensive": _expensive,
     "categories": _categories,
+    "gaussian": _gaussian,
     "small-vae": _small_vae,
 }
