@@ -32,12 +32,14 @@ from .distributions import (
     Independent as Independent,
     OneHotCategorical as OneHotCategorical,
     PairwiseSolver as PairwiseSolver,
+    PlackettLuce as PlackettLuce,
     QuasiRandom as QuasiRandom,
     SpanningTreeSolver as SpanningTreeSolver,
     Stratified as Stratified,
     Subset as Subset,
     SubsetSolver as SubsetSolver,
     Systematic as Systematic,
+    TopK as TopK,
 )
 from .estimators import (
     AbstractEstimator as AbstractEstimator,
@@ -52,6 +54,7 @@ from .estimators.carms import CARMS as CARMS
 from .estimators.coupled_categorical import CoupledCategorical as CoupledCategorical
 from .estimators.direct_argmax import DirectArgmax as DirectArgmax
 from .estimators.disarm import DisARM as DisARM
+from .estimators.discrete_stein import DiscreteStein as DiscreteStein
 from .estimators.double_control_variate import DoubleControlVariate as DoubleControlVariate
 from .estimators.enumerate import Enumerate as Enumerate
 from .estimators.finite_difference import FiniteDifference as FiniteDifference

@@ -168,6 +168,16 @@ ROWS = (
     ),
     Row("RELAX", lambda p: _relax(p, 2, None), exact=_BITS),
     Row("RELAX, wider, with a baseline", lambda p: _relax(p, 6, 0.3), larger=True, exact=_BITS),
+    Row("DiscreteStein", lambda _: ex.DiscreteStein(), exact=_DISCRETE),
+    Row(
+        "DiscreteStein, 3 draws, all leaves",
+        lambda p: ex.DiscreteStein(
+            3, _batch(p, 0.6, 1.2), curve=-0.4, surrogate=_relax(p, 2, None).control_variate
+        ),
+        larger=True,
+        exact=_DISCRETE,
+        skip={"constant_cost": "only while the surrogate is constant, as it starts"},
+    ),
     Row("ARM", lambda _: ex.ARM(), exact=_BITS),
     Row("ARMS", lambda _: ex.ARMS(2)),
     Row("ARMS, 4 draws", lambda _: ex.ARMS(4), larger=True),
