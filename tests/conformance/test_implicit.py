@@ -148,6 +148,11 @@ def test_a_mixtures_draw_moves_along_its_quantile(through_scan):
         np.testing.assert_allclose(bend, (high - 2 * mid + low) / 1e-8, rtol=1e-4, atol=1e-5)
 
 
+def hazard(low):
+    """φ/(1 − Φ): E[x] of a standard normal variable above `low`."""
+    return np.exp(-0.5 * low**2 - special.log_ndtr(-low)) / np.sqrt(2 * np.pi)
+
+
 @pytest.mark.parametrize("low", [-1.0, 6.0, 13.0, 30.0])
 @pytest.mark.parametrize("side", [-1, 1])
 def test_a_normal_truncated_far_in_a_tail(low, side):
@@ -167,11 +172,11 @@ def test_a_normal_truncated_far_in_a_tail(low, side):
     assert bool(jnp.all(side * x >= low))
     # x − loc shifts with the bound: the derivatives in loc and in the bound sum to one
     np.testing.assert_allclose((by_loc + by_end) / 4000, 1.0, rtol=1e-4)
-    hazard = np.exp(-0.5 * low**2 - special.log_ndtr(-low)) / np.sqrt(2 * np.pi)
-    mean, variance = hazard - low, 1 + low * hazard - hazard**2
+    rate = hazard(low)
+    mean, variance = rate - low, 1 + low * rate - rate**2
     assert abs(float(jnp.mean(side * x - low)) - mean) < 4.5 * np.sqrt(variance / 4000)
-    # ∂E[x]/∂bound = hazard (hazard − low) = 1 − variance, with draws of order variance about it
-    assert abs(float(by_end) / 4000 - hazard * mean) < 0.1 * variance
+    # ∂E[x]/∂bound = rate (rate − low) = 1 − variance, with draws of order variance about it
+    assert abs(float(by_end) / 4000 - rate * mean) < 0.1 * variance
 
 
 def test_a_masked_component_gets_no_gradient():
@@ -295,3 +300,16 @@ def test_gamma_beta_and_dirichlet_through_jaxs_own_implicit_gradients():
     gradient = over_keys(lambda key, p: jax.grad(loss)(p, key))
     truth = jax.grad(exact)(params)
     check_mean(stream(gradient, jax.random.key(0), 64, params), truth, what="conjugate laws")
+
+
+def test_a_truncated_normal_can_be_coupled():
+    def loss(loc, key):
+        q = dist.TruncatedNormal(loc, 1.0, low=0.5)
+        return ex.expect(key, q, lambda x: x**2, ex.Pathwise(2, coupling=ex.Antithetic()))
+
+    keys = jax.random.split(jax.random.key(1), 2000)
+    slopes = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(0.0, keys)
+    # x = loc + z, z > 0.5 − loc: E[x²] = loc² + 2 loc h + 1 + (0.5 − loc) h
+    second = lambda loc: 1 + loc**2 + (0.5 + loc) * hazard(0.5 - loc)
+    truth = (second(1e-5) - second(-1e-5)) / 2e-5
+    assert abs(float(slopes.mean()) - truth) < 4.5 * float(slopes.std()) / np.sqrt(2000)

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 
 from .._numerics import FLOOR, finite_logits, log_probability, working_dtype
 from .._trees import vary, varying_axes
-from ._base import Reparameterized, View
+from ._base import Invertible, Reparameterized, View
 from ._generic import GenericView, strip
 
 _LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
@@ -224,7 +224,7 @@ def _mixture_velocity(
 # Truncated normal
 
 
-class TruncatedNormalView(GenericView, Reparameterized):
+class TruncatedNormalView(GenericView, Reparameterized, Invertible):
     """A normal variable truncated on one side or both, differentiable in everything.
 
     Drawn here, in logarithms: NumPyro's inversion returns points outside the interval, or infinity,
@@ -234,14 +234,20 @@ class TruncatedNormalView(GenericView, Reparameterized):
     def sample(self, key, num):
         return _held(self.rsample(key, num))
 
+    @property
+    def uniform_shape(self):
+        return (*self.batch_shape, *self.event_shape)
+
     def rsample(self, key, num):
+        dtype = jnp.result_type(*_widen(*jax.tree.leaves(self.distribution)))
+        return self.quantile(jax.random.uniform(key, (num, *self.uniform_shape), dtype))
+
+    def quantile(self, uniform):
         base: Any = strip(self.distribution)
         low, high = getattr(base, "low", -jnp.inf), getattr(base, "high", jnp.inf)
         normal: Any = base.base_dist
-        low, high, loc, scale = _widen(low, high, normal.loc, normal.scale)
-        shape = (num, *self.batch_shape, *self.event_shape)
-        tiny = jnp.finfo(loc.dtype).tiny
-        u = jax.random.uniform(key, shape, loc.dtype, minval=tiny)
+        u, low, high, loc, scale = _widen(uniform, low, high, normal.loc, normal.scale)
+        u, shape = jnp.maximum(u, jnp.finfo(u.dtype).tiny), u.shape
 
         def end(bound):  # a missing one stands far out, so that no derivative is 0 · ∞
             finite = jnp.isfinite(bound)

@@ -15,9 +15,13 @@ class Pathwise(AbstractEstimator):
 
     Estimates:
         mean_s f'(x_s) ∂x_s/∂θ, x_s the draws of NumPyro's reparameterised sampler, explicit
-        (location-scale, inverse CDF, transforms) or implicit (gamma, beta, Dirichlet).
+        (location-scale, inverse CDF, transforms) or implicit by JAX (gamma, beta, Dirichlet,
+        Student-t); or of any sampler, with ∂x/∂θ = −(∂F/∂θ)/p from the distribution function F and
+        density p: von Mises, truncated normal, `MixtureSameFamily` of independent normal or
+        logistic variables.
     Needs:
-        `Reparameterized`: continuous distributions; f differentiable in the draw.
+        `Reparameterized`: continuous distributions; f differentiable in the draw, on the circle for
+        angles: a cost of a von Mises variable must be periodic.
     Claims:
         Unbiased, at any order that the sampler itself can be differentiated.
     Cost:
@@ -28,8 +32,9 @@ class Pathwise(AbstractEstimator):
             NumPyro's inverse distribution function. Where f'(x) ∂x/∂θ is monotone in the noise, as
             for a convex f and a location, the gradient is never noisier than with independent ones.
     Raises:
-        IncompatibleError: q is discrete, or its sampler is not differentiable; or, with a coupling,
-            its inverse distribution function is not known (gamma, beta).
+        IncompatibleError: q is discrete, or its sampler drops a derivative (the error names the
+            parameter); or, with a coupling, its inverse distribution function is not known (gamma,
+            beta).
         InvalidArgumentError: `num_samples` < 1, or a number of draws that the coupling cannot make.
     Example:
         >>> import jax, numpyro.distributions as dist, expectax as ex
