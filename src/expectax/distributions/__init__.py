@@ -25,6 +25,7 @@ from ._couplings import (
 )
 from ._joint import Joint as Joint
 from ._one_hot import OneHotCategorical as OneHotCategorical
+from ._plackett_luce import PlackettLuce as PlackettLuce, TopK as TopK
 from ._solvers import (
     AbstractSolver as AbstractSolver,
     AssignmentSolver as AssignmentSolver,
