@@ -11,13 +11,25 @@ from expectax.testing import Trial, _sets as sets, run_check
 
 MEANS = ("value_mean", "gradient_mean", "cost_parameters")
 EXACT = ("finite_draws", "masked_category")
-PROBLEMS = {make.__name__: make for make in (sets.subset,)}
+RELAXED = ("gradient_mean", "exact_for", "masked_category", "dtypes")  # the bias is claimed
+PROBLEMS = {make.__name__: make for make in (sets.subset, sets.top_set, sets.permutation)}
 ROWS = {
     ("Enumerate", "subset"): (ex.Enumerate(), (*EXACT, "derivative_order", "dtypes")),
     ("LeaveOneOut", "subset"): (ex.LeaveOneOut(2), (*MEANS, *EXACT, "dtypes", "eager", "vmap")),
     ("ScoreFunction", "subset"): (ex.ScoreFunction(), (*MEANS, *EXACT)),
     ("NVIL", "subset"): (ex.NVIL(0.3), EXACT),
     ("StraightThrough", "subset"): (ex.StraightThrough(), (*MEANS, *EXACT, "dtypes")),
+    ("Enumerate", "top_set"): (ex.Enumerate(), (*EXACT, "derivative_order", "dtypes")),
+    ("LeaveOneOut", "top_set"): (ex.LeaveOneOut(2), (*MEANS, *EXACT, "dtypes")),
+    ("GumbelSoftmax", "top_set"): (ex.GumbelSoftmax(0.8), RELAXED),
+    ("Enumerate", "permutation"): (ex.Enumerate(), (*EXACT, "derivative_order", "dtypes")),
+    ("LeaveOneOut", "permutation"): (ex.LeaveOneOut(2), (*MEANS, *EXACT, "dtypes")),
+    ("ScoreFunction", "permutation"): (ex.ScoreFunction(), EXACT),
+    ("GumbelSoftmax", "permutation"): (ex.GumbelSoftmax(0.5), RELAXED),
+    ("StraightThroughGumbelSoftmax", "permutation"): (
+        ex.StraightThroughGumbelSoftmax(0.5),
+        (*MEANS, "masked_category", "dtypes"),
+    ),
 }
 
 

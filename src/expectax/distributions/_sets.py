@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution, constraints
 
 from .._errors import InvalidArgumentError, complain, describe
-from .._numerics import finite_logits, working_dtype
 from ..gumbel._top_k import check_k
 from ._base import Enumerable
 from ._one_hot import _LogitsConstraint
@@ -145,18 +144,15 @@ def check_items(name: str, logits: Any, k: Any) -> tuple[int, ...]:
 
 
 class SetView(Enumerable):
-    """Independent k-hot variables with one logit per item, shape batch + event, items last."""
+    """Independent k-hot variables with one finite logit per item, shape batch + event, items last.
+
+    The logits are of at least 32 bits; `dtype` is that of the draws.
+    """
 
     logits: Float[Array, "... N"]
     k: int = eqx.field(static=True)
     num_batch_dims: int = eqx.field(static=True)
     dtype: jnp.dtype = eqx.field(static=True)
-
-    def __init__(self, logits: Array, k: int, num_batch_dims: int):
-        self.dtype = logits.dtype
-        self.logits = finite_logits(logits.astype(working_dtype(logits.dtype)))
-        self.k = k
-        self.num_batch_dims = num_batch_dims
 
     @property
     def batch_shape(self):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from .._errors import IncompatibleError, InvalidArgumentError, complain
-from .._numerics import log_odds, log_probability
+from .._numerics import finite_logits, log_odds, log_probability, working_dtype
 from ._base import Binary, Reparameterized, Solvable, View
 from ._bernoulli import BernoulliView
 from ._categorical import CategoricalView, OneHotView
@@ -21,6 +21,7 @@ from ._generic import (
 from ._implicit import implicit_view
 from ._joint import Joint
 from ._one_hot import OneHotCategorical
+from ._plackett_luce import PlackettLuce, PlackettLuceView, TopK, TopKView
 from ._signed import (
     ExponentialView,
     GammaView,
@@ -68,8 +69,8 @@ def view(q: dist.Distribution) -> View:
         return BernoulliView(jnp.broadcast_to(logits, shape), num_batch_dims)
     if isinstance(base, OneHotCategorical):
         return OneHotView(jnp.broadcast_to(_float(base.logits), shape), num_batch_dims)
-    if isinstance(base, Subset):
-        return SubsetView(jnp.broadcast_to(_float(base.logits), shape), base.k, num_batch_dims)
+    if isinstance(base, Subset | TopK | PlackettLuce):
+        return _set_view(base, shape, num_batch_dims)
     if isinstance(base, dist.CategoricalLogits | dist.CategoricalProbs):
         by_logits = isinstance(base, dist.CategoricalLogits)
         weights = _float(base.logits) if by_logits else log_probability(_float(base.probs))
@@ -95,6 +96,17 @@ def view(q: dist.Distribution) -> View:
         if support is not None:
             return EnumerableView(q, support=support)
     return GenericView(q)
+
+
+def _set_view(base: Any, shape: tuple[int, ...], num_batch_dims: int) -> View:
+    """The view of a distribution over sets or orders, batch and event shape together `shape`."""
+    given = _float(base.logits)
+    logits = finite_logits(given.astype(working_dtype(given.dtype)))
+    if isinstance(base, PlackettLuce):  # one score for all places
+        logits = jnp.broadcast_to(logits[..., None, :], (*shape[:-2], 1, shape[-1]))
+        return PlackettLuceView(logits, base.k, num_batch_dims, given.dtype)
+    kind = SubsetView if isinstance(base, Subset) else TopKView
+    return kind(jnp.broadcast_to(logits, shape), base.k, num_batch_dims, given.dtype)
 
 
 def joint(q: Any) -> Joint:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..distributions import Subset
+from ..distributions import PlackettLuce, Subset, TopK
 from ._problems import RARE, Params, Problem, cost_params, curved_cost, features, outer_weights
 
 # asymmetric; logits of exactly 0; a masked item; a rare one
@@ -49,6 +49,58 @@ def subset() -> Problem:
         plain,
         seed=57,
     )
+
+
+@functools.cache
+def top_set() -> Problem:
+    """Two of four items drawn without replacement."""
+
+    def probability(logits: Array, items: tuple[int, ...]) -> Array:
+        p, (i, j) = jax.nn.softmax(logits), items
+        # what is left is summed, not subtracted: items may take all the mass
+        left = lambda taken: sum(p[..., m] for m in range(4) if m != taken)
+        return p[..., i] * p[..., j] / left(i) + p[..., j] * p[..., i] / left(j)
+
+    def plain(weights: list[float], items: tuple[int, ...]) -> float:
+        return sum(_one_after_another(weights, order) for order in itertools.permutations(items))
+
+    return _problem(
+        "top_set",
+        _FOUR,
+        lambda logits: TopK(logits, 2),
+        {s: np.eye(4)[list(s)].sum(axis=0) for s in itertools.combinations(range(4), 2)},
+        probability,
+        plain,
+        seed=58,
+    )
+
+
+@functools.cache
+def permutation() -> Problem:
+    """The orders of three items, as permutation matrices."""
+
+    def probability(logits: Array, order: tuple[int, ...]) -> Array:
+        p, (i, j, m) = jax.nn.softmax(logits), order
+        return p[..., i] * p[..., j] / (p[..., j] + p[..., m])
+
+    return _problem(
+        "permutation",
+        _FOUR[:, :3],
+        PlackettLuce,
+        {o: np.eye(3)[list(o)] for o in itertools.permutations(range(3))},
+        probability,
+        _one_after_another,
+        seed=59,
+    )
+
+
+def _one_after_another(weights: list[float], order: tuple[int, ...]) -> float:
+    """The probability of draws without replacement in this order; the last of all is certain."""
+    left, p = list(range(len(weights))), 1.0
+    for i in order:
+        p *= weights[i] / sum(weights[m] for m in left) if len(left) > 1 else 1.0
+        left.remove(i)
+    return p
 
 
 def _problem(
