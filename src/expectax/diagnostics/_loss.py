@@ -30,9 +30,13 @@ class Loss(eqx.Module):
     held: Opaque
 
     def __call__(self, floats: PyTree, key: PRNGKey, learned: PyTree = None) -> Float[Array, ""]:
-        q = eqx.combine(floats, self.held.tree)
+        q = self.distribution(floats)
         estimator = self.estimator if learned is None else eqx.combine(learned, self.estimator)
         return expect(key, q, self.f, estimator).sum()
+
+    def distribution(self, floats: PyTree) -> Any:
+        """q with these floating leaves."""
+        return eqx.combine(floats, self.held.tree)
 
     @property
     def learned(self) -> PyTree:

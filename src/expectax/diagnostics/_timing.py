@@ -80,8 +80,11 @@ class Stopwatch:
                 return not self._compiled.cancel() and self.compiled(_FOREVER)
         return True
 
-    def warm_up(self) -> None:
-        """Be ready to run: find how many steps make a run."""
+    def warm_up(self, num_steps: int | None = None) -> None:
+        """Be ready to run, so many steps at once; by default find how many make a run."""
+        if num_steps is not None:
+            self._steps = num_steps
+            return
         self.compile_seconds += self._tracing
         self.run()  # the first run of a process touches fresh memory
         while True:

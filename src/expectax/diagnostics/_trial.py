@@ -39,7 +39,7 @@ class Trial:
         self.candidate = candidate
         self.evaluations = candidate.estimator.evaluations(setting.views)
         self.learning_seconds = 0.0
-        self.stopwatch = Stopwatch(key, loss, setting.floats, _units(loss, scene), pool)
+        self.stopwatch = Stopwatch(key, loss, setting.floats, units(loss, scene), pool)
 
     def look(self) -> None:
         """A first look at it."""
@@ -117,7 +117,7 @@ class Trial:
         )
 
 
-def _units(loss: Loss, scene: Scene) -> object:
+def units(loss: Loss, scene: Scene) -> object:
     """How far a step of learning goes in each leaf: in units of f where the leaf is a cost."""
 
     def one(path: tuple, leaf: object) -> float:

@@ -57,8 +57,8 @@ class LAX(AbstractEstimator):
 
     Reference:
         Grathwohl et al. (2018), eq. 5–7. φ and c minimise Σ g², the second moment of the gradient
-        in the parameters that the distribution holds (loc and scale of a normal), per batch
-        element; entries that batch elements share count by the square of their sum.
+        in the parameters that the distribution holds (loc and scale of a normal, trained or not),
+        per batch element; entries that the batch shares count by the square of their sum.
     """
 
     control_variate: Callable[[Any], Array]
@@ -109,7 +109,7 @@ class LAX(AbstractEstimator):
         score_part = jax.lax.stop_gradient(signal) * zero(q.log_prob(add_axis(draw))[0])
         path_part = dot(jax.lax.stop_gradient(slope), jax.tree.map(zero, z), q.batch_ndim)
         gradient = _gradient(key, q, draw, signal, slope, f)
-        control = _second_moment(gradient, q.batch_shape)
+        control = _second_moment(gradient, q)
         return Estimate(costs[0] + score_part + path_part, control, aux)
 
     def evaluations(self, q):
@@ -130,13 +130,13 @@ def _gradient(
     return jax.tree.map(jnp.add, *parts)
 
 
-def _second_moment(gradient: PyTree, batch_shape: tuple[int, ...]) -> Float[Array, "*batch"]:
-    """Σ g² of each batch element; that of a leaf without a batch is split evenly."""
-    num, ndim = max(1, math.prod(batch_shape)), len(batch_shape)
+def _second_moment(gradient: PyTree, q: Joint) -> Float[Array, "*batch"]:
+    """Σ g² of each batch element; that of a leaf that the batch shares is split evenly."""
+    num = max(1, math.prod(q.batch_shape))
 
-    def one(g):
-        if g.shape[:ndim] == batch_shape:
-            return sum_events(g**2, ndim)
-        return jnp.broadcast_to(jnp.sum(g**2) / num, batch_shape)
+    def one(g, aligned):
+        if aligned:
+            return sum_events(g**2, q.batch_ndim)
+        return jnp.broadcast_to(jnp.sum(g**2) / num, q.batch_shape)
 
-    return sum_leaves(jax.tree.map(one, gradient))
+    return sum_leaves(jax.tree.map(one, gradient, q.aligned()))

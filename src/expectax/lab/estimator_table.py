@@ -1,0 +1,217 @@
+"""docs/estimators.md: every estimator with its claims, and its noise on small fixed problems.
+
+    python -m expectax.lab.estimator_table docs/estimators.md
+
+Claims are read from the classes. Noise is measured in float64 with fixed keys, after what an
+estimator learns was learned for a fixed number of steps, and rounded to two digits, so that another
+machine writes the same page but for the last digit.
+"""
+
+import dataclasses
+import functools
+import inspect
+import math
+import pathlib
+import statistics
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from .._errors import ExpectaxError
+from ..diagnostics._candidates import Scene, estimator_classes, set_up
+from ..diagnostics._loss import Setting
+from ..diagnostics._table import markdown, number
+from ..diagnostics._timing import Stopwatch
+from ..diagnostics._trial import units
+from ..distributions import OneHotCategorical, require
+from ..estimators import AbstractEstimator
+from ..estimators.enumerate import Enumerate
+
+CLAIMS = ("estimator", "needs of q", "unbiased", "f'", "evaluations", "order", "learns", "source")
+RATE = 0.02
+LEARNING_STEPS = 20_000
+STEPS = 2_000  # of one run
+RUNS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Relative to the squared norm of the exact gradient; standard errors beside them."""
+
+    variance: float
+    variance_error: float
+    bias: float | None = None
+    bias_error: float = 0.0
+
+    @property
+    def cell(self) -> str:
+        """Two digits of the variance; of a biased estimator also the bias."""
+        variance = number(self.variance, 2) if self.variance > 1e-20 else "0"
+        return variance if self.bias is None else f"{variance}, bias {100 * self.bias:.2g} %"
+
+
+def bits() -> tuple[Any, Any]:
+    """Five bits."""
+    weights = jnp.array([1.0, -0.7, 0.5, 1.3, -1.1])
+    q = dist.Bernoulli(logits=jnp.array([-1.5, -0.6, 0.0, 0.7, 1.2])).to_event(1)
+    return q, lambda b: (b @ weights) ** 2 + jnp.sin(3 * (b @ weights)) + 0.5
+
+
+def categories() -> tuple[Any, Any]:
+    """Two variables of three categories."""
+    weights = jnp.array([[1.0, -0.7, 0.4], [0.5, 1.3, -1.1]])
+    q = OneHotCategorical(logits=jnp.array([[-1.0, 0.2, 0.9], [0.0, 0.6, -0.8]])).to_event(1)
+    t = lambda z: jnp.sum(weights * z, axis=(-2, -1))
+    return q, lambda z: t(z) ** 2 + jnp.sin(3 * t(z)) + 0.5
+
+
+def gaussians() -> tuple[Any, Any]:
+    """Three Gaussians, in location and scale."""
+    q = dist.Normal(jnp.array([0.5, -0.3, 0.0]), jnp.array([0.7, 1.0, 1.4])).to_event(1)
+    return q, lambda x: jnp.sum(x**2, axis=-1) + jnp.sin(jnp.sum(x, axis=-1))
+
+
+PROBLEMS = {"bits": bits, "categories": categories, "Gaussians": gaussians}
+
+
+@functools.cache
+def _prepared(problem: str) -> tuple[Setting, Scene, list[np.ndarray]]:
+    """q and f taken apart, what setups may use, and the exact gradient. In float64."""
+    q, f = PROBLEMS[problem]()
+    setting = Setting(jax.random.key(0), q, f)
+    draws = q.sample(jax.random.key(1), (10_000,))
+    costs = jax.vmap(f)(draws)
+    scene = Scene(jax.random.key(2), setting.views, jnp.mean(costs), float(jnp.std(costs)))
+    return setting, scene, _exact_gradient(problem, setting)
+
+
+def _exact_gradient(problem: str, setting: Setting) -> list[np.ndarray]:
+    if problem != "Gaussians":
+        gradient = jax.grad(setting.loss(Enumerate()))(setting.floats, jax.random.key(0))
+        return [np.asarray(g) for g in jax.tree.leaves(gradient)]
+
+    def expectation(floats: Any) -> jax.Array:  # E sin Σx = sin(Σμ) exp(−Σσ²/2)
+        q = setting.loss(Enumerate()).distribution(floats).base_dist
+        total = jnp.sin(jnp.sum(q.loc)) * jnp.exp(-0.5 * jnp.sum(q.scale**2))
+        return jnp.sum(q.loc**2 + q.scale**2) + total
+
+    return [np.asarray(g) for g in jax.tree.leaves(jax.grad(expectation)(setting.floats))]
+
+
+def measure(
+    cls: type[AbstractEstimator], problem: str, *, seed: int = 3, runs: int = RUNS
+) -> Noise | None:
+    """The noise of an estimator on a problem; None where it cannot serve, or needs to be told how.
+
+    Arguments:
+        problem: a key of `PROBLEMS`.
+        seed: of learning and of the draws.
+        runs: of `STEPS` gradients each.
+    """
+    with jax.enable_x64(True):
+        setting, scene, truth = _prepared(problem)
+        try:
+            require(setting.views, cls.claims.needs, object.__new__(cls))
+            made = set_up(cls, scene)
+            if isinstance(made, str):
+                return None
+            loss = setting.loss(made.estimator)
+            watch = Stopwatch(jax.random.key(seed), loss, setting.floats, units(loss, scene))
+        except ExpectaxError:
+            return None
+        watch.warm_up(STEPS)
+        if cls.claims.learns:
+            watch.adapt(math.inf, RATE, LEARNING_STEPS)
+        for _ in range(runs):
+            watch.run()
+        square = sum(float(np.sum(g**2)) for g in truth)
+        error = statistics.stdev(watch.variances) / math.sqrt(runs)
+        noise = Noise(watch.variance / square, error / square)
+        if cls.claims.unbiased:
+            return noise
+        distance = sum(float(np.sum((m - g) ** 2)) for m, g in zip(watch.mean, truth, strict=True))
+        blur = watch.variance / watch.num_draws
+        bias = math.sqrt(max(0.0, distance - blur) / square)
+        return dataclasses.replace(noise, bias=bias, bias_error=math.sqrt(blur / square))
+
+
+def claim_cells(cls: type[AbstractEstimator]) -> list[str]:
+    """What a class claims, in the order of `CLAIMS`."""
+    claims = cls.claims
+    file = cls.__module__.rpartition(".")[2]
+    exact = f"no (exact {_when(claims.exact_for)})" if claims.exact_for else "no"
+    return [
+        f"[`{cls.__name__}`](../src/expectax/estimators/{file}.py)",
+        f"`{claims.needs.__name__}`",
+        ("exact" if claims.exact_for == "every f" else "yes") if claims.unbiased else exact,
+        "yes" if claims.differentiable else "–",
+        claims.cost,
+        "any" if claims.order > 1 else f"{claims.order:g}",
+        claims.learns or "–",
+        claims.source,
+    ]
+
+
+def _when(exact_for: str) -> str:
+    return exact_for if exact_for.startswith("as ") else f"for {exact_for}"
+
+
+def _settings(cls: type[AbstractEstimator]) -> str:
+    """The size it was measured at: 'num_samples=4', or nothing."""
+    with jax.enable_x64(True):
+        made = set_up(cls, _prepared("bits")[1])
+    return "" if isinstance(made, str) or made.size is None else str(made.size)
+
+
+HEAD = """# The estimators
+
+Every estimator, what it claims, and how noisy it is. Generated from the claims in the code by
+`python -m expectax.lab.estimator_table docs/estimators.md`; a test holds the two together, and the
+[conformance tests](../tests/conformance) check every claim. Which one for your own q and f:
+[choosing.md](choosing.md), or ask `ex.recommend(key, q, f)`.
+"""
+
+FOOT = f"""
+- *needs of q*: a capability. `Scored`: has a log-probability; `Enumerable`: its outcomes can be
+  listed; `Factorized`: independent bits or categories; `Binary`: bits; `OneHot`: categories;
+  `Solvable`: a draw maximises perturbed scores; `Relaxable`: and can be relaxed;
+  `Reparameterized`: continuous, with a derivative of the draw.
+- *f'*: whether f must be differentiable in the draw. *evaluations*: of f for one gradient, with S
+  draws, D variables, C categories. *order*: how often the value may be differentiated.
+- *noise*: E‖g − E g‖² / ‖exact gradient‖² of one gradient, at the fewest draws or those in
+  parentheses, whatever it costs, on {{problems}}. Measured with {RUNS * STEPS:,} gradients in
+  float64, after {LEARNING_STEPS:,} steps of learning; two digits, of which the last is uncertain by
+  one or two. For a biased one also ‖bias‖ / ‖gradient‖. A dash: it cannot serve that q, or it has
+  to be told how (a network, a baseline of the input).
+"""
+
+
+def page() -> str:
+    """The whole page; takes a minute or two, which is compiling."""
+    header = [*CLAIMS, *(f"noise, {name}" for name in PROBLEMS)]
+    rows = []
+    for cls in estimator_classes():
+        cells = claim_cells(cls)
+        noise = [measure(cls, problem) for problem in PROBLEMS]
+        size = _settings(cls)
+        shown = [n.cell if n else "–" for n in noise]
+        rows.append([*cells, *(f"{x} ({size})" if size and x != "–" else x for x in shown)])
+    table = markdown(header, rows).replace(" ---: |", " --- |")
+    kinds = [
+        " ".join((inspect.getdoc(make) or "").rstrip(".").lower().split())
+        for make in PROBLEMS.values()
+    ]
+    foot = FOOT.replace("{problems}", "; ".join(kinds).replace("gaussians", "Gaussians"))
+    return f"{HEAD}\n{table}\n{foot}"
+
+
+if __name__ == "__main__":
+    text = page()
+    if sys.argv[1:]:
+        pathlib.Path(sys.argv[1]).write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
