@@ -152,6 +152,22 @@ class Comparison:
         Raises:
             ImportError: without matplotlib, which `expectax[lab]` brings.
         """
-        from ._plot import draw  # matplotlib only when a picture is asked for
+        from ._plot import Bar, draw  # matplotlib only when a picture is asked for
 
-        draw(self, path)
+        able = [row for row in self.rows if not row.reason]
+        refused = len(self.rows) - len(able)
+        title = self.caption + (f"; {refused} cannot serve this q and f" if refused else "")
+        bars = [
+            Bar(
+                name=row.name,
+                unbiased=row.unbiased,
+                variance=row.variance or 0.0,
+                evaluations=(row.hard_evaluations or 0) + (row.auxiliary_evaluations or 0),
+                seconds_per_step=row.seconds_per_step or 0.0,
+                seconds_quartiles=row.seconds_quartiles or (0.0, 0.0),
+                bias=row.bias or 0.0,
+                bias_error=row.bias_error or 0.0,
+            )
+            for row in able
+        ]
+        draw(bars, title, self.gradient_norm, path)

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from .._errors import InvalidArgumentError, complain
 from ..estimators import AbstractEstimator
-from ._comparison import Comparison, ComparisonRow
 from ._table import aligned, markdown, number
 
 _HEADER = (
@@ -180,22 +179,17 @@ class Recommendation:
         Raises:
             ImportError: without matplotlib, which `expectax[lab]` brings.
         """
-        rows = [
-            ComparisonRow(
+        from ._plot import Bar, draw  # matplotlib only when a picture is asked for
+
+        bars = [
+            Bar(
                 name=row.name,
-                estimator=type(row.estimator).__name__,
                 unbiased=row.estimator.claims.unbiased,
                 variance=row.variance,
-                hard_evaluations=row.hard_evaluations,
-                auxiliary_evaluations=row.auxiliary_evaluations,
+                evaluations=row.hard_evaluations + row.auxiliary_evaluations,
                 seconds_per_step=row.seconds_per_step,
                 seconds_quartiles=row.seconds_quartiles,
-                compile_seconds=row.compile_seconds,
-                variance_evaluations=row.variance
-                * (row.hard_evaluations + row.auxiliary_evaluations),
-                variance_seconds=row.variance * row.seconds_per_step,
             )
             for row in self.rows
         ]
-        least = min((row.num_draws for row in self.rows), default=0)
-        Comparison(tuple(rows), least, None, None).plot(path)
+        draw(bars, self.caption, None, path)
