@@ -27,6 +27,8 @@ def run(*argv: object) -> int:
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """Every command runs in an empty folder, wide enough that help is not wrapped."""
+    monkeypatch.setenv("EXPECTAX_OFFLINE", "1")
+    monkeypatch.setenv("EXPECTAX_DATA_DIR", "nowhere")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 

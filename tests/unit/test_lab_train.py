@@ -120,7 +120,7 @@ def test_each_seed_is_vmap_whatever_their_number():
     ("change", "complaint"),
     [
         ({"model": "deep"}, "linear, nonlinear or categorical"),
-        ({"data": "cifar"}, "digits, mnist or fashion"),
+        ({"data": "cifar"}, "digits, mnist, fashion, .* or nltcs"),
         ({"estimator": "rebr"}, "rebar"),
         ({"steps": 0}, "--steps is 0"),
         ({"batch_size": -1}, "--batch-size is -1"),

@@ -28,9 +28,11 @@ class TrainConfig:
     model: str = "linear"
     """linear, nonlinear (both with binary latents) or categorical"""
     data: str = "digits"
-    """digits (comes with the installation), mnist or fashion (from --data-dir)"""
+    """digits (comes with the installation), mnist, fashion, static-mnist, omniglot,
+    omniglot-chardata or nltcs; `expectax data` shows all"""
     data_dir: pathlib.Path | None = None
-    """folder with the four published .gz files of mnist or fashion, or the folder above it"""
+    """folder with the published files of the data set, or the folder above it; by default
+    EXPECTAX_DATA_DIR or the user's cache, where they are downloaded"""
     estimator: str = "disarm"
     """how the gradient is estimated; `expectax list` shows all, with their options"""
     steps: int = 40_000

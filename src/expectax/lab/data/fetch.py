@@ -1,0 +1,118 @@
+"""Downloads, each known by its checksum before it is kept."""
+
+import logging
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from ..._errors import complain
+from ..errors import UsageError
+from .files import DataFile, sha256_of
+
+OFFLINE = "EXPECTAX_OFFLINE"
+"""Environment variable: if set, nothing is ever downloaded."""
+
+_PATIENCE = 30.0  # seconds without a byte
+
+
+def fetch(
+    file: DataFile, folder: pathlib.Path, note: Callable[[str], None] = lambda _: None
+) -> pathlib.Path:
+    """Download a file, unless the folder has it already, whole.
+
+    It appears in the folder only once its checksum is right.
+
+    Arguments:
+        file: what to have.
+        folder: where to; made if need be.
+        note: called with one line before each attempt.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UsageError: no source gave the published bytes. The message names the file, its checksum,
+            every address that was tried and why it failed.
+    """
+    path = file.locate(folder)
+    if path.exists() and _sound(file, folder):
+        return path
+    failures = []
+    for url in file.urls if not os.environ.get(OFFLINE) else ():
+        note(f"downloading {url}")
+        failure = _retrieve(url, file, folder)
+        if failure is None:
+            return folder / file.name
+        failures.append(f"{url}: {failure}")
+    raise UsageError(_cannot(file, folder, failures))
+
+
+def _sound(file: DataFile, folder: pathlib.Path) -> bool:
+    try:
+        file.read(folder)
+    except UsageError:
+        return False
+    return True
+
+
+def _retrieve(url: str, file: DataFile, folder: pathlib.Path) -> str | None:
+    """Why the file cannot be had from there, or None if it now lies in the folder."""
+    import pooch
+
+    pooch.get_logger().setLevel(logging.WARNING)  # it tells of every download
+    got: list[tuple[int, str]] = []
+
+    def download(url: Any, output: Any, asking: Any, **options: Any) -> None:
+        pooch.HTTPDownloader(timeout=_PATIENCE)(url, output, asking, **options)
+        raw = pathlib.Path(output).read_bytes()
+        got.append((len(raw), sha256_of(raw)))
+
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=f"sha256:{file.sha256}",
+            fname=file.name,
+            path=folder,
+            downloader=download,  # type: ignore[arg-type]  # a keyword is passed on
+        )
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        # where bytes came, they were the wrong ones
+        return _wrong_bytes(file, *got[0]) if got else _first_cause(error)
+    return None
+
+
+def _wrong_bytes(file: DataFile, size: int, found: str) -> str:
+    if size < file.size:
+        return f"truncated, {size:,} of {file.size:,} bytes (sha256 {found})"
+    return f"another file, {size:,} bytes with sha256 {found}"
+
+
+def _first_cause(error: BaseException) -> str:
+    """The error at the bottom of a chain, in one line: "Connection refused", not five classes."""
+    while (inner := error.__cause__ or error.__context__ or _wrapped(error)) is not None:
+        error = inner
+    strerror = getattr(error, "strerror", None)
+    return strerror or " ".join(str(error).split()) or type(error).__name__
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    """The exception that another was given as its argument or its reason."""
+    reason = getattr(error, "reason", None)
+    candidates = [reason, *error.args]
+    return next((c for c in candidates if isinstance(c, BaseException)), None)
+
+
+def _cannot(file: DataFile, folder: pathlib.Path, failures: list[str]) -> str:
+    if failures:
+        why = "; ".join(failures)
+    elif file.urls:
+        why = f"{OFFLINE} is set, and the file is not there (it is at {' or '.join(file.urls)})"
+    else:
+        why = "it can be had from no address that its checksum is known for"
+    known = f" (its sha256 is {file.sha256})" if file.sha256 else ""
+    return complain(
+        f"data file {folder / file.name} cannot be downloaded",
+        f"{why}{known}",
+        "try again with a network, or pass --data-dir DIR of a folder that has the file",
+    )
