@@ -197,8 +197,8 @@ def _list(options: ListOptions, argv: list[str]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a pipe has no width
-    console.print(show.estimator_table())
-    show.show_lines(console, show.LEGEND)
+    console.print(show.estimator_table(console.width))
+    show.show_lines(console, show.legend())
 
 
 def _compare(options: CompareOptions, argv: list[str]) -> None:

@@ -55,6 +55,7 @@ def draw(
     }
     num_panels = len(logarithmic) + (gradient_norm is not None)
     figure = _figure(figsize=(2.2 + 2.4 * num_panels, 1.8 + 0.3 * len(bars)), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)  # room for the last tick of one beside the first
     panels = list(figure.subplots(1, num_panels, sharey=True))
     if gradient_norm is not None:
         _draw_bias(panels.pop(0), bars, gradient_norm)
@@ -66,7 +67,9 @@ def draw(
     names.set_yticks(range(len(bars)), [bar.name for bar in bars])
     if bars:
         names.set_ylim(len(bars) - 0.4, -0.6)
-    figure.suptitle(f"{title}\nblue claims to be unbiased, orange does not", fontsize=9)
+    if not all(bar.unbiased for bar in bars):
+        title += "\nblue claims to be unbiased, orange does not"
+    figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=150)
 
 

@@ -141,8 +141,11 @@ class Recommendation:
 
     @property
     def notes(self) -> list[str]:
-        """Why the others are missing."""
-        return [f"{name}: {reason}" for name, reason in self.excluded]
+        """Why the others are missing: a line for each reason."""
+        names: dict[str, list[str]] = {}
+        for name, reason in self.excluded:
+            names.setdefault(reason, []).append(name)
+        return [f"{', '.join(found)}: {reason}" for reason, found in names.items()]
 
     def __str__(self) -> str:
         return "\n".join([aligned(_HEADER, self._cells()), self.caption, *self.notes])

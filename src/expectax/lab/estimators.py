@@ -249,6 +249,15 @@ RECIPES: dict[str, Recipe] = _recipes()
 """How to build every estimator, by name."""
 
 
+def capabilities() -> dict[str, str]:
+    """What estimators need of q, by name: the first sentence of each capability's docstring."""
+    needed = {recipe.estimator.claims.needs for recipe in RECIPES.values()}
+    return {
+        needs.__name__: " ".join((inspect.getdoc(needs) or "").partition("\n\n")[0].split())
+        for needs in sorted(needed, key=lambda needs: needs.__name__)
+    }
+
+
 def options_of(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """All options of an estimator: its defaults, overridden by those given that are not None.
 

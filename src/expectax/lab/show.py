@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import rich.box
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from .._errors import ExpectaxError
 from .config import TrainConfig
-from .estimators import RECIPES
+from .estimators import RECIPES, Recipe, capabilities
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:  # optax, Orbax and matplotlib come with them: too slow for --help
@@ -108,41 +108,83 @@ def show_results(
     show_lines(console, lines | {name: str(path) for name, path in paths.items()})
 
 
-def estimator_table() -> Table:
-    """The estimators with their claims and options, all read from the classes."""
+def estimator_table(width: int) -> Table:
+    """The estimators with their claims and options, all read from the classes.
+
+    Arguments:
+        width: of the terminal; what does not fit is left out, the last columns first.
+    """
     table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, row_styles=["", "on grey11"])
-    table.add_column("--estimator [dim]class[/dim]", no_wrap=True)
-    for heading in ("unbiased", "needs of q", "f'", "evaluations", "order", "learns"):
-        table.add_column(heading)
-    table.add_column("options and defaults", no_wrap=True)
-    table.add_column("source")
-    for name, recipe in RECIPES.items():
-        claims = recipe.estimator.claims
-        honest = "yes" if claims.unbiased else f"no (exact: {claims.exact_for})"
-        options = [f"--{o.replace('_', '-')} {v}" for o, v in recipe.options.items()]
-        table.add_row(
-            f"[bold]{name}[/bold]\n[dim]{recipe.estimator.__name__}[/dim]",
-            honest if claims.unbiased or claims.exact_for else "no",
-            claims.needs.__name__,
-            "yes" if claims.differentiable else "–",
-            claims.cost,
-            "any" if claims.order > 1 else f"{claims.order:g}",
-            claims.learns or "–",
-            "\n".join(options) or "–",
-            claims.source,
-        )
+    shown = [column for column in COLUMNS if column.from_width <= width]
+    for column in shown:
+        table.add_column(column.heading, no_wrap=column.whole)
+    if missing := [column.heading for column in COLUMNS if column not in shown]:
+        table.caption = f"a wider terminal also shows: {', '.join(missing)}"
+    for name, recipe in sorted(RECIPES.items()):
+        table.add_row(*(column.cell(name, recipe) for column in shown))
     return table
 
 
-LEGEND = {
-    "needs of q": "Scored: any; Factorized: Bernoulli, one-hot; Binary: Bernoulli; OneHot: "
-    "one-hot; Averaged: its mean is known; Solvable: a draw maximises perturbed scores; Relaxable: "
-    "and can be relaxed; Enumerable: outcomes can be listed; Reparameterized: continuous",
-    "f'": "whether the cost must be differentiable in the draw",
-    "evaluations": "of the cost for one gradient: S draws, D variables, C categories",
-    "order": "how often the value may be differentiated",
-}
-"""What the headings of `estimator_table` mean."""
+class Column(NamedTuple):
+    """One of the table: its heading, and the cell of an estimator.
+
+    Attributes:
+        whole: whether its cells are never wrapped.
+        from_width: of the terminal, from which on it is shown.
+    """
+
+    heading: str
+    cell: Callable[[str, Recipe], str]
+    whole: bool = False
+    from_width: int = 0
+
+
+def _unbiased(name: str, recipe: Recipe) -> str:
+    del name
+    claims = recipe.estimator.claims
+    exact = f" (exact: {claims.exact_for})" if claims.exact_for else ""
+    return "yes" if claims.unbiased else f"no{exact}"
+
+
+def _order(name: str, recipe: Recipe) -> str:
+    del name
+    order = recipe.estimator.claims.order
+    return "any" if order > 1 else f"{order:g}"
+
+
+def _options(name: str, recipe: Recipe) -> str:
+    del name
+    return "\n".join(f"--{o.replace('_', '-')} {v}" for o, v in recipe.options.items()) or "–"
+
+
+COLUMNS = (
+    Column(
+        "--estimator [dim]class[/dim]",
+        lambda name, r: f"[bold]{name}[/bold]\n[dim]{r.estimator.__name__}[/dim]",
+        whole=True,
+    ),
+    Column("unbiased", _unbiased),
+    Column("needs of q", lambda _, r: r.estimator.claims.needs.__name__, whole=True),
+    Column("f'", lambda _, r: "yes" if r.estimator.claims.differentiable else "–", True, 90),
+    Column("evaluations", lambda _, r: r.estimator.claims.cost),
+    Column("order", _order, whole=True, from_width=100),
+    Column("options and defaults", _options, whole=True, from_width=120),
+    Column("learns", lambda _, r: r.estimator.claims.learns or "–", from_width=150),
+    Column("source", lambda _, r: r.estimator.claims.source, from_width=180),
+)
+"""Of `estimator_table`, from left to right."""
+
+
+def legend() -> dict[str, str]:
+    """What the headings of `estimator_table` and the capabilities in it mean."""
+    return {
+        "unbiased": "whether the mean of the estimates is the gradient, whatever the cost",
+        "f'": "whether the cost must be differentiable in the draw",
+        "evaluations": "of the cost for one gradient, at draws + elsewhere; S, n or k draws, "
+        "m bits, D variables, C categories",
+        "order": "how often the value may be differentiated",
+        "needs of q": "what every distribution in q must offer:",
+    } | {f"  {name}": sentence for name, sentence in capabilities().items()}
 
 
 def note_damage(console: Console) -> Callable[[str], None]:
