@@ -3,7 +3,11 @@
 import pathlib
 import re
 
-DOCS = pathlib.Path(__file__).parents[2] / "docs"
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
 
 
 def _blocks(page):
@@ -34,3 +38,32 @@ def test_the_estimator_of_adding_passes_and_fails_as_the_page_says():
     assert "gradient_mean" in failures(first.replace("0.5 * jnp.stack", "jnp.stack"))
     half = first.replace("jnp.stack([difference, -difference])", "jnp.stack([costs[0], costs[1]])")
     assert "constant_cost" in failures(half)
+
+
+def _crooked(page):
+    """The rows of tables with more or fewer cells than their heading."""
+    found, columns = [], None
+    for line in page.splitlines():
+        row = re.sub(r"\\\|", "", line) if line.startswith("|") else None
+        if row is None:
+            columns = None
+        elif row.count("|") != (columns := columns or row.count("|")):
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_have_as_many_cells_as_headings(page):
+    assert _crooked(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_crooked_table_is_seen():
+    good = "| a | b |\n|---|---|\n| E[X \\| Y] | 1 |"
+    assert _crooked(good) == []
+    assert _crooked(good.replace("\\|", "|")) == ["| E[X | Y] | 1 |"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_that_are_there(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
