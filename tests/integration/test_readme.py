@@ -8,6 +8,11 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 import pytest
 
+import expectax as ex
+from expectax.cli import COMMANDS
+from expectax.diagnostics import _recommend
+from expectax.lab.experiments import EXPERIMENTS
+
 README = pathlib.Path(__file__).parents[2] / "README.md"
 
 
@@ -51,11 +56,13 @@ def test_the_example_runs_with_each_estimator_it_names(names, estimator):
     assert jnp.abs(gradient).max() > 0
 
 
-def test_every_estimator_it_lists_is_public():
-    import expectax as ex
+def _row(name):
+    (row,) = re.findall(rf"^\| {name} \| (.*?) \|$", README.read_text(), re.M)
+    return row
 
-    (row,) = re.findall(r"^\| estimators \| (.*?) \|$", README.read_text(), re.M)
-    listed = set(re.findall(r"`(\w+)`", row))
+
+def test_every_estimator_it_names_is_public_and_the_linked_page_has_them_all():
+    row = _row("estimators")
     public = {
         name
         for name, value in vars(ex).items()
@@ -63,4 +70,37 @@ def test_every_estimator_it_lists_is_public():
         and issubclass(value, ex.AbstractEstimator)
         and value is not ex.AbstractEstimator
     }
-    assert listed == public
+    named = set(re.findall(r"`(\w+)`", row))
+    assert named <= public
+    assert len(named) > 10
+    (page,) = re.findall(r"\]\((.*?)\)", row)
+    assert set(re.findall(r"^\| \[`(\w+)`\]", (README.parent / page).read_text(), re.M)) == public
+
+
+def test_every_public_name_it_mentions_is_there():
+    for name in re.findall(r"\bex\.(\w+)", README.read_text()):
+        assert hasattr(ex, name), name
+
+
+def test_the_lab_row_names_every_command_and_experiment():
+    named = re.findall(r"`([a-z -]+)`", _row("the lab"))
+    assert {name.removeprefix("expectax ") for name in named} == {*COMMANDS, *EXPERIMENTS}
+
+
+def test_the_recommendation_it_prints_is_what_it_shows(monkeypatch):
+    (block,) = re.findall(r"^```pycon\n(.*?)^```", README.read_text(), re.S | re.M)
+    (*code, ask), printed = (
+        re.findall(r"^>>> (.*)$", block, re.M),
+        [line for line in block.splitlines() if not line.startswith(">>>")],
+    )
+    names = {"ex": ex, "jax": jax, "jnp": jnp, "dist": dist}
+    exec("\n".join(code), names)
+    few = [ex.DisARM, ex.LocalExpectation, ex.REBAR]  # every one is compiled
+    monkeypatch.setattr(_recommend, "estimator_classes", lambda: few)
+    found = eval(re.fullmatch(r"print\((.*)\)", ask)[1].replace("=60", "=300"), names)
+    assert set(printed[0].split("  ")) <= set(str(found).splitlines()[0].split("  "))
+    shown = [line.partition("  ")[0] for line in printed[2:8]]
+    ours = [row.name for row in found.rows]
+    assert ours == [name for name in shown if name in ours] == ["LocalExpectation", "DisARM(1)"]
+    (reason,) = [line for line in printed if "REBAR" in line]
+    assert dict(found.excluded)["REBAR"] == reason.partition(": ")[2]

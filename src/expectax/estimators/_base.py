@@ -226,7 +226,7 @@ def log_probabilities(estimator: "AbstractEstimator", q: Joint) -> Float[Array, 
         raise InvalidArgumentError(
             complain(
                 f"{name} was given a q with {total} joint outcomes",
-                "it keeps the probability of every one of them",
+                "it keeps the probability of every outcome, of 2^20 at most",
                 "use LeaveOneOut(), DisARM() or another sampling estimator",
             )
         )
