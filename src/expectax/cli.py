@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from ._errors import ExpectaxError, complain
-from .lab import show
+from .lab import devices, show, watch
 from .lab.config import TrainConfig
 from .lab.errors import NonFiniteError, UsageError, unknown
 from .lab.run_folder import RunFolder, claim_folder, fresh_folder, unfinished_folder
@@ -31,6 +31,14 @@ class TrainOptions:
     """folder for the run; by default the first free runs/MODEL-DATA-ESTIMATOR-N"""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """go on with the run in --run-dir, with the options it was begun with"""
+    num_devices: int | None = None
+    """spread the batch over this many devices; by default as many as divide it"""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes, each started with the same options"""
+    num_processes: int | None = None
+    """how many processes there are"""
+    process_id: int | None = None
+    """which of them this is, from 0; the first writes the folder"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,26 +159,41 @@ def _unbox(box: str) -> str:
 
 
 def _train(options: TrainOptions, argv: list[str]) -> None:
-    config = options.config
-    stem = f"{config.model}-{config.data}-{config.estimator}"
-    path, stored = options.run_dir, None
-    if options.resume:
-        path = unfinished_folder(options.run_dir)
-        stored = RunFolder(path).stored_config()
-        config = config if stored is None else _agree(stored, argv)
-    else:
-        fresh_folder(path, stem)  # refused before anything is compiled
+    devices.join(options.coordinator, options.num_processes, options.process_id)
+    begun, stored = devices.first_decides(lambda: _begun(options, argv))
+    config = TrainConfig.from_json(stored)
     from .lab.loop import Run
 
-    console = Console()
+    console = Console(quiet=not devices.is_first())
     with console.status("compiling"):
-        run = Run(config)
-    folder = RunFolder(path if path and options.resume else claim_folder(path, stem))
-    if stored is None:
-        folder.create(config)
-    with show.progress(console, config.steps) as report:
-        results = run.train(folder, report=report, warn=show.note_damage(Console(stderr=True)))
-    show.show_results(console, config, run.data.summary, folder, results)
+        run = Run(config, num_devices=options.num_devices)
+    folder = RunFolder(pathlib.Path(devices.first_decides(lambda: _claim(options, config, begun))))
+    mine = folder if devices.is_first() else None
+    with watch.progress(console, config) as report:
+        results = run.train(mine, report=report, warn=show.note_damage(Console(stderr=True)))
+    watch.show_results(console, config, run.data.summary, folder, results)
+
+
+def _stem(config: TrainConfig) -> str:
+    return f"{config.model}-{config.data}-{config.estimator}"
+
+
+def _begun(options: TrainOptions, argv: list[str]) -> tuple[bool, dict[str, Any]]:
+    """Whether the run was begun before, and its config; refused before anything is compiled."""
+    if not options.resume:
+        fresh_folder(options.run_dir, _stem(options.config))
+        return False, options.config.to_json()
+    stored = RunFolder(unfinished_folder(options.run_dir)).stored(TrainConfig)
+    return stored is not None, (_agree(stored, argv) if stored else options.config).to_json()
+
+
+def _claim(options: TrainOptions, config: TrainConfig, begun: bool) -> str:
+    """The path of the run's folder, with its config written."""
+    path = options.run_dir
+    path = path if path and options.resume else claim_folder(path, _stem(config))
+    if not begun:
+        RunFolder(path).create(config)
+    return str(path)
 
 
 def _agree(stored: TrainConfig, argv: list[str]) -> TrainConfig:

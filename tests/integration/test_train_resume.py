@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from expectax import cli
-from expectax.lab import loop
+from expectax.lab import loop, task
 from expectax.lab.train import program
 
 STEPS = 24
@@ -73,7 +73,8 @@ def flip(checkpoint: pathlib.Path) -> None:
 def test_the_run_folder_has_what_it_should(finished):
     names = {p.name for p in finished.iterdir()}
     assert names == {
-        "config.json", "metrics.jsonl", "results.json", "curves.png", "samples.png", "checkpoints",
+        "config.json", "metrics.jsonl", "times.jsonl", "results.json", "curves.png", "samples.png",
+        "checkpoints",
     }  # fmt: skip
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(STEPS + 1))
@@ -83,6 +84,10 @@ def test_the_run_folder_has_what_it_should(finished):
             "step", "seed", "objective", "train_elbo", "test_elbo", "gradient_variance",
         }  # fmt: skip
         assert np.isfinite(list(row.values())).all()
+    times = [json.loads(line) for line in (finished / "times.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in times] == list(range(STEPS + 1))
+    seconds = [row["seconds"] for row in times]
+    assert seconds == sorted(seconds)
     results = json.loads((finished / "results.json").read_text())
     assert results["step"] == STEPS
     assert results["test_elbo"][0] < results["test_bound_100"][0] < 0
@@ -165,7 +170,7 @@ def test_the_step_and_the_leaf_are_named_and_the_last_good_checkpoint_is_kept(
         return dataclasses.replace(real, advance=advance)
 
     monkeypatch.setattr(loop, "program", poisoned)
-    monkeypatch.setattr(loop, "NUM_POINTS", 3)  # points at 8, 16, 24
+    monkeypatch.setattr(task, "NUM_POINTS", 3)  # points at 8, 16, 24
     folder = tmp_path / "run"
     assert run(*OPTIONS, "--run-dir", folder) == 1
     error = capsys.readouterr().err

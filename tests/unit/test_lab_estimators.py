@@ -13,7 +13,7 @@ from expectax.distributions import Reparameterized
 from expectax.lab.config import TrainConfig
 from expectax.lab.errors import UsageError
 from expectax.lab.estimators import RECIPES, Level, Setting, build, options_of
-from expectax.lab.train import Learned, objective
+from expectax.lab.vae import Learned, objective
 from expectax.models import linear_vae
 
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 5)), jnp.float32)

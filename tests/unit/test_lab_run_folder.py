@@ -20,13 +20,17 @@ def run(tmp_path):
 
 
 def test_the_config_is_there_and_is_read_back(run):
-    assert run.stored_config() == CONFIG
+    assert run.stored(TrainConfig) == CONFIG
     stored = json.loads(run.config.read_text())
+    assert stored["task"] == "TrainConfig"
     assert set(stored["versions"]) == {"expectax", "jax", "optax"}
-    assert RunFolder(run.path / "other").stored_config() is None
+    assert RunFolder(run.path / "other").stored(TrainConfig) is None
+    other = type("Other", (TrainConfig,), {})
+    with pytest.raises(UsageError, match="a run of TrainConfig"):
+        run.stored(other)
     run.config.write_text(run.config.read_text()[:40])
     with pytest.raises(UsageError, match="cannot be read"):
-        run.stored_config()
+        run.stored(TrainConfig)
 
 
 def test_a_fresh_folder_is_free_or_is_refused(run, tmp_path, monkeypatch):
@@ -91,6 +95,15 @@ def test_rows_after_the_checkpoint_and_a_torn_line_are_forgotten(run):
     assert run.metrics.read_bytes() == whole  # as if nothing had happened
     run.forget_after(-1)
     assert run.rows() == []
+
+
+def test_the_clock_has_its_own_file_and_is_forgotten_alike(run):
+    for step in (0, 5, 10):
+        run.append([{"step": step, "seed": 0}])
+        run.append_time({"step": step, "seconds": step / 10})
+    run.forget_after(5)
+    assert [row["step"] for row in run.rows()] == [0, 5]
+    assert run.times() == [{"step": 0, "seconds": 0.0}, {"step": 5, "seconds": 0.5}]
 
 
 def test_a_number_that_json_lacks_is_not_written(run):

@@ -12,8 +12,7 @@ from expectax.lab.checkpoint import name_leaves
 from expectax.lab.config import TrainConfig
 from expectax.lab.data import Dataset
 from expectax.lab.errors import UsageError
-from expectax.lab.evaluate import measure
-from expectax.lab.train import each_seed, program
+from expectax.lab.train import each_seed, measure, program
 
 CONFIG = TrainConfig(
     estimator="rebar", num_latents=4, batch_size=6, learning_rate=1e-2, num_seeds=2, steps=20
@@ -90,9 +89,9 @@ def test_another_seed_is_another_run():
 
 def test_training_learns_the_four_patterns(begun):
     run, start = begun
-    before = measure(start, DATA, CONFIG.batch_size)
+    before = measure(CONFIG, start, DATA)
     state = run.advance(start, DATA, 3000)
-    after = measure(state, DATA, CONFIG.batch_size)
+    after = measure(CONFIG, state, DATA)
     # log 4 nats tell the patterns apart: the ELBO's least upper bound is −log 4
     assert np.all(np.asarray(before["test_elbo"]) < -4)
     assert np.all(np.asarray(after["test_elbo"]) > -2.6)
@@ -102,10 +101,10 @@ def test_training_learns_the_four_patterns(begun):
 
 def test_measuring_leaves_no_trace_and_does_not_repeat_itself(begun):
     _run, start = begun
-    one, again = measure(start, DATA, 6), measure(start, DATA, 6)
+    one, again = measure(CONFIG, start, DATA), measure(CONFIG, start, DATA)
     for name in one:
         assert np.array_equal(one[name], again[name])
-    later = measure(eqx.tree_at(lambda s: s.step, start, start.step + 1), DATA, 6)
+    later = measure(CONFIG, eqx.tree_at(lambda s: s.step, start, start.step + 1), DATA)
     assert not np.array_equal(one["test_elbo"], later["test_elbo"])
 
 
@@ -130,6 +129,8 @@ def test_each_seed_is_vmap_whatever_their_number():
         ({"num_categories": 4}, "no option --num-categories"),
         ({"estimator": "arm", "num_pairs": 2}, "no option --num-pairs"),
         ({"seed": -1}, "--seed is -1"),
+        ({"prior_rate": -1.0}, "--prior-rate is -1.0"),
+        ({"beta2": 1.0}, "--beta2 is 1.0"),
     ],
 )
 def test_a_choice_that_cannot_work_is_refused(change, complaint):

@@ -57,7 +57,7 @@ class Checkpoints:
         self._sweep()
         target, temporary = self.folder / str(step), self.folder / f"{TEMPORARY}{step}"
         temporary.mkdir()
-        self._orbax.save(temporary / _ARRAYS, jax.tree.map(_storable, name_leaves(state)))
+        self._orbax.save(temporary / _ARRAYS, jax.tree.map(storable, name_leaves(state)))
         self._orbax.wait_until_finished()
         hashes = {str(p.relative_to(temporary)): _sha256(p) for p in _files(temporary)}
         write_atomically(temporary / _MANIFEST, json.dumps(hashes, indent=1))
@@ -110,9 +110,9 @@ class Checkpoints:
     def _restore(self, step: int, like: PyTree) -> PyTree:
         arrays, static = eqx.partition(like, eqx.is_array)
         named = name_leaves(like)
-        shapes = {n: jax.eval_shape(_storable, leaf) for n, leaf in named.items()}
+        shapes = {n: jax.eval_shape(storable, leaf) for n, leaf in named.items()}
         stored = self._orbax.restore(self.folder / str(step) / _ARRAYS, shapes)
-        leaves = [_as_was(stored[n], leaf) for n, leaf in named.items()]
+        leaves = [as_was(stored[n], leaf) for n, leaf in named.items()]
         return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), static)
 
     def _sweep(self) -> None:
@@ -137,12 +137,12 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _storable(leaf: Any) -> Any:
+def storable(leaf: Any) -> Any:
     """Typed keys are stored as the words that they are."""
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _as_was(stored: Any, leaf: Any) -> Any:
+def as_was(stored: Any, leaf: Any) -> Any:
     # by way of the host: an array bound to a device would have every program compiled again
     raw = jnp.asarray(np.asarray(stored))
     return jax.random.wrap_key_data(raw, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else raw

@@ -1,116 +1,75 @@
-"""How good a model is, and how noisy its gradient: everything here leaves the state as it is."""
+"""Means over many rows, and the noise of a gradient, in bounded memory; for a task's `measure`."""
 
-import functools
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..diagnostics import gradient_moments
-from ..distributions import joint
-from ..models import AbstractVAE, Network
-from ..objectives import hard_elbo, importance_bound
-from .data import Dataset
-from .train import Learned, TrainState, each_seed, objective
+from .devices import over_devices
 
-_AT_ONCE = 500  # pictures evaluated at once
-_ENOUGH = 5000  # draws that make a point of the curves smooth, over all its pictures
+_AT_ONCE = 500  # rows evaluated at once
 _DRAWS = 32  # gradients drawn for their variance
-_EVALUATION = 1 << 20  # folded into a seed's key: no use that training makes of it
 
 
-def _mean_bound(
-    bound: Callable[..., Array],
+def mean_over_rows(
     key: PRNGKeyArray,
-    model: AbstractVAE,
-    data: Dataset,
-    rows: UInt8[Array, "N P"],
-) -> Float[Array, ""]:
-    """The mean over pictures of a bound, `bound(key, q, log_joint)`, in nats."""
+    rows: PyTree,
+    value: Callable[[PRNGKeyArray, PyTree], PyTree],
+    *,
+    at_once: int = _AT_ONCE,
+) -> PyTree:
+    """The mean of `value(key, row)` over rows, each with a key of its own.
 
-    def one(row_and_key: tuple[Array, PRNGKeyArray]) -> Array:
-        row, key = row_and_key
-        x_key, z_key = jax.random.split(key)
-        x = data.binarize(x_key, row)
-        return bound(z_key, model.posterior(x), lambda z: model.log_joint(x, z))
+    `at_once` rows are held at a time, so with a `value` that streams over its draws (as
+    `importance_bound` does) memory grows neither with the rows nor with the draws.
 
-    keys = jax.random.split(key, len(rows))
-    return jnp.mean(jax.lax.map(one, (rows, keys), batch_size=min(_AT_ONCE, len(rows))))
+    Arguments:
+        key: consumed.
+        rows: arrays with one leading axis of rows.
+        value: of one row: a pytree of numbers.
+    """
+    num = len(jax.tree.leaves(rows)[0])
+    both = jax.random.split(key, num), rows
+    each = jax.vmap(lambda both: value(*both))
+    chunks, size = divmod(num, at_once)
+    split = chunks * at_once
+    parts = []
+    if chunks:
+        stack = lambda x: x[:split].reshape(chunks, at_once, *x.shape[1:])
+        found = jax.lax.map(lambda both: each(over_devices(both)), jax.tree.map(stack, both))
+        parts.append(jax.tree.map(lambda x: x.reshape(split, *x.shape[2:]), found))
+    if size:
+        parts.append(each(over_devices(jax.tree.map(lambda x: x[split:], both))))
+    whole = parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), whole)
 
 
 def gradient_variance(
-    key: PRNGKeyArray, learned: Learned, x: Float[Array, "B P"]
+    key: PRNGKeyArray,
+    loss: Callable[[PyTree, PRNGKeyArray], Float[Array, ""]],
+    learned: PyTree,
+    where: Callable[[PyTree], PyTree] = lambda learned: learned,
+    num_draws: int = _DRAWS,
 ) -> Float[Array, ""]:
-    """The variance of the gradient summed over the encoder's parameters.
+    """The variance of the gradient, summed over the parameters of a part of what is learned.
 
-    The draws of the latents are redrawn with everything else fixed; the encoder is where the
-    estimator's gradient goes.
+    The noise is redrawn with everything else fixed, one gradient at a time.
+
+    Arguments:
+        key: consumed.
+        loss: of what is learned and a key, at a fixed batch.
+        learned: as the task has it.
+        where: from it to the part.
+        num_draws: how many gradients.
     """
-    loss = eqx.Partial(_encoder_loss, learned, x)
-    encoder = learned.model.encoder
-    return gradient_moments(key, loss, encoder, num_draws=_DRAWS, chunk_size=1).total_variance
+    of_part = eqx.Partial(_of_part, loss, learned, where)
+    moments = gradient_moments(key, of_part, where(learned), num_draws=num_draws, chunk_size=1)
+    return moments.total_variance
 
 
-def _encoder_loss(
-    learned: Learned, x: Float[Array, "B P"], encoder: Network, key: PRNGKeyArray
-) -> Float[Array, ""]:
-    return objective(eqx.tree_at(lambda tree: tree.model.encoder, learned, encoder), x, key)
-
-
-@eqx.filter_jit
-def measure(state: TrainState, data: Dataset, batch_size: int) -> dict[str, Float[Array, "seeds"]]:
-    """One point of the curves, for each seed.
-
-    `train_elbo` and `test_elbo` are from hard draws at the present parameters, whatever the
-    estimator, over the test set and as many training pictures; `gradient_variance` is that of a
-    batch of the first training pictures.
-    """
-
-    def one(seed):
-        key = jax.random.fold_in(jax.random.fold_in(seed.key, _EVALUATION), state.step)
-        train_key, test_key, x_key, key = jax.random.split(key, 4)
-        model = seed.learned.model
-        subset = data.train[: len(data.test)]
-        elbo = functools.partial(hard_elbo, num_samples=max(1, _ENOUGH // len(data.test)))
-        x = data.binarize(x_key, data.train[:batch_size])
-        return {
-            "train_elbo": _mean_bound(elbo, train_key, model, data, subset),
-            "test_elbo": _mean_bound(elbo, test_key, model, data, data.test),
-            "gradient_variance": gradient_variance(key, seed.learned, x),
-        }
-
-    return each_seed(one)(state.seeds)
-
-
-@eqx.filter_jit
-def final_bounds(
-    state: TrainState, data: Dataset, num_samples: int
-) -> tuple[Float[Array, "seeds"], Float[Array, "seeds"]]:
-    """The test set's ELBO (10 draws a picture) and `num_samples`-sample bound, for each seed."""
-
-    def one(seed):
-        key = jax.random.fold_in(jax.random.fold_in(seed.key, _EVALUATION + 1), state.step)
-        mean = functools.partial(_mean_bound, key=key, model=seed.learned.model, data=data)
-        elbo = functools.partial(hard_elbo, num_samples=10)
-        bound = functools.partial(importance_bound, num_samples=num_samples)
-        return mean(elbo, rows=data.test), mean(bound, rows=data.test)
-
-    return each_seed(one)(state.seeds)
-
-
-@eqx.filter_jit
-def pictures(state: TrainState, data: Dataset, num: int) -> dict[str, Float[Array, "num P"]]:
-    """Test pictures, their reconstructions, and draws from the prior, of the first seed."""
-    seed = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, state.seeds)
-    model, key = seed.learned.model, jax.random.fold_in(seed.key, _EVALUATION + 2)
-    x_key, z_key, prior_key = jax.random.split(key, 3)
-    rows = data.test[jnp.linspace(0, len(data.test) - 1, num).astype(int)]
-    x = data.binarize(x_key, rows)
-    z = joint(model.posterior(x)).sample(z_key, 1)[0]
-    return {
-        "data": x,
-        "reconstructions": model.decode(z),
-        "prior": model.sample_prior(prior_key, num),
-    }
+def _of_part(loss: Any, learned: PyTree, where: Any, part: PyTree, key: PRNGKeyArray) -> Array:
+    return loss(eqx.tree_at(where, learned, part), key)

@@ -1,7 +1,6 @@
-"""The host's side of a run: visits, measurements, checkpoints, the progress bar, the end."""
+"""The host's side of a run: visits, measurements, checkpoints, the end. It knows no task."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,77 +12,81 @@ import numpy as np
 from jaxtyping import Array
 
 from .._errors import complain
-from . import plots
-from .checkpoint import Checkpoints, name_leaves
-from .config import TrainConfig
-from .data import Dataset, load
+from . import devices, train
+from .checkpoint import name_leaves
 from .errors import NonFiniteError, UsageError
-from .estimators import RECIPES
-from .evaluate import final_bounds, measure, pictures
-from .files import write_atomically
+from .journal import Journal
 from .run_folder import RunFolder
+from .task import AbstractTask
 from .train import Program, TrainState, program
-
-NUM_POINTS = 50
-"""Points on the curves, besides the one before training; each leaves a checkpoint."""
-
-BOUND_SAMPLES = 100
-"""m of the bound at the end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Where a run stands, for whoever watches it."""
+    """Where a run stands, for whoever watches it.
+
+    Attributes:
+        step: steps taken.
+        last: the last point's figures by name, a value for each seed.
+    """
 
     step: int
-    total: int
-    train_elbo: float
-    test_elbo: float
+    last: dict[str, list[float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What a run came to: means over its seeds, in nats a picture, and the seeds' own values."""
+    """What a run came to.
 
-    test_elbo: list[float]
-    test_bound: list[float]
-    num_samples: int
+    Attributes:
+        figures: by name, a value for each seed.
+        steps_taken: in this life of the run.
+        seconds: that they and their measurements took.
+        num_devices: that the batch was spread over.
+        files: that were drawn.
+    """
+
+    figures: dict[str, list[float]]
     steps_taken: int
     seconds: float
+    num_devices: int
+    files: list[Any]
 
 
 class Run:
     """One training run, made ready: data loaded, programs compiled, nothing written yet.
 
     Arguments:
-        config: the run.
+        task: what is trained.
         visit_seconds: about how often the host looks in.
+        num_devices: how many devices the batch is spread over; by default as many as divide it.
 
     Raises:
         UsageError: an option or a data file that cannot work.
         IncompatibleError: the estimator cannot serve the model's latents.
     """
 
-    def __init__(self, config: TrainConfig, visit_seconds: float = 0.5):
-        config.check()
-        self.config = config
+    def __init__(
+        self, task: AbstractTask, *, visit_seconds: float = 0.5, num_devices: int | None = None
+    ):
+        task.check()
+        self.task = task
         self.visit_seconds = visit_seconds
-        self.data: Dataset = load(config.data, config.data_dir)
-        _check_batch(config, self.data)
-        self.program: Program = program(config)
+        data = task.load()
+        _check_batch(task, data)
+        self.mesh = devices.mesh_for(task.batch_size, num_devices)
+        self.data = devices.replicate(data, self.mesh)
+        self.program: Program = program(task)
         self._visit = 1
-        self._kept: int | None = None
-        # no step is taken, but the whole step is traced: what cannot work raises here
-        self.start: TrainState = self.program.advance(self.program.init(self.data), self.data, 0)
-
-    @property
-    def every(self) -> int:
-        """Steps between two points of the curves."""
-        return max(1, self.config.steps // NUM_POINTS)
+        with devices.on(self.mesh):
+            # no step is taken, but the whole step is traced: what cannot work raises here
+            self.start: TrainState = self.program.advance(
+                self.program.init(self.data), self.data, 0
+            )
 
     def train(
         self,
-        folder: RunFolder,
+        folder: RunFolder | None,
         *,
         report: Callable[[Report], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
@@ -91,7 +94,7 @@ class Run:
         """Train from the folder's last whole checkpoint, or from the start, to the end.
 
         Arguments:
-            folder: a run's folder, with its config written.
+            folder: a run's folder, with its config written; None in every process but the first.
             report: called at every visit.
             warn: called with one line for every damaged checkpoint.
 
@@ -99,55 +102,66 @@ class Run:
             NonFiniteError: the objective or a parameter is not finite. The last checkpoint is from
                 before that.
         """
-        checkpoints = Checkpoints(folder.checkpoints)
-        found = checkpoints.restore_latest(self.start, warn)
-        first, state = found if found is not None else (0, self.start)
-        self._kept = first if found is not None else None
-        folder.forget_after(first if found is not None else -1)
+        with devices.on(self.mesh), Journal(folder, warn) as journal:
+            return self._train(journal, report)
+
+    def _train(self, journal: Journal, report: Callable[[Report], None]) -> Results:
+        found = journal.restore(devices.local(self.start))
         if found is None:
-            folder.append(_rows(state, self._measure(state), 0))
-        began, step = time.perf_counter(), first
-        while step < self.config.steps:
-            point = min(self.config.steps, step - step % self.every + self.every)
-            state = self._advance_to(point, state, step, _last(folder), report)
-            # rows first: a checkpoint promises that the metrics up to its step are written
-            folder.append(_rows(state, self._measure(state), point - step))
-            state, step = _forget_objective(state), point
-            checkpoints.save(step, state)
-            self._kept = step
-            report(Report(step, self.config.steps, *_last(folder)))
-        checkpoints.close()
-        taken, seconds = self.config.steps - first, time.perf_counter() - began
-        return self._finish(folder, state, taken, seconds)
+            first, state = 0, self.start
+            journal.point(0, self._measured(state, 0, journal), 0.0)
+        else:
+            first, state = found[0], devices.replicate(found[1], self.mesh)
+        began, step, end = time.perf_counter(), first, self.task.steps
+        while step < end:
+            point = min(end, step - step % self.task.every + self.task.every)
+            state, seconds = self._advance_to(point, state, step, journal, report)
+            journal.point(point, self._measured(state, point - step, journal), seconds)
+            state, step = train.forget_objective(state), point
+            journal.keep(step, devices.local(state))
+            report(Report(step, journal.last))
+        return self._finish(journal, state, end - first, time.perf_counter() - began)
 
     def _advance_to(
         self,
         point: int,
         state: TrainState,
         step: int,
-        last: tuple[float, float],
+        journal: Journal,
         report: Callable[[Report], None],
-    ) -> TrainState:
-        """Take the steps to `point`, looking in about every `visit_seconds`."""
+    ) -> tuple[TrainState, float]:
+        """Take the steps to `point`, looking in about every `visit_seconds`; and their time."""
+        started = time.perf_counter()
         while step < point:
-            visit = min(self._visit, point - step)
+            # a clock's affair, and all processes must take the same steps
+            visit = devices.first_decides(lambda step=step: min(self._visit, point - step))
             began = time.perf_counter()
             after = self.program.advance(state, self.data, visit)
-            self._check_finite(state, after, step, visit)
+            self._check_finite(state, after, step, visit, journal.kept)
             state, step = after, step + visit
-            report(Report(step, self.config.steps, *last))
+            report(Report(step, journal.last))
             pace = visit / max(time.perf_counter() - began, 1e-6)
             self._visit = max(1, min(4 * self._visit, int(pace * self.visit_seconds)))
-        return state
+        return state, time.perf_counter() - started
 
-    def _measure(self, state: TrainState) -> dict[str, Array]:
-        values = measure(state, self.data, self.config.batch_size)
+    def _measured(self, state: TrainState, since: int, journal: Journal) -> list[dict[str, Any]]:
+        """One point's rows, one for each seed; `since` steps are in the objective."""
+        values = devices.local(train.measure(self.task, state, self.data))
+        values, mine = jax.device_get((values, devices.local((state.seeds.objective, state.step))))
+        objective, step = mine
         for name, value in values.items():
             if not np.isfinite(value).all():
-                raise NonFiniteError(_stopped(int(state.step), f"{name} is not finite", self._kept))
-        return values
+                raise NonFiniteError(_stopped(int(step), f"{name} is not finite", journal.kept))
+        return [
+            {"step": int(step), "seed": seed}
+            | {"objective": float(total) / since if since else None}
+            | {name: float(value[seed]) for name, value in values.items()}
+            for seed, total in enumerate(objective)
+        ]
 
-    def _check_finite(self, before: TrainState, after: TrainState, step: int, visit: int) -> None:
+    def _check_finite(
+        self, before: TrainState, after: TrainState, step: int, visit: int, kept: int | None
+    ) -> None:
         """Raise if anything is not finite, naming the step and the leaf where it began.
 
         The steps of the visit are taken again one by one, by the same compiled program and so with
@@ -160,42 +174,30 @@ class Run:
             state = self.program.advance(state, self.data, 1)
             bad = [name for name, finite in _finite(state).items() if not finite]
             if bad:
-                raise NonFiniteError(_stopped(again, _describe(bad), self._kept))
+                raise NonFiniteError(_stopped(again, _describe(bad), kept))
 
     def _finish(
-        self, folder: RunFolder, state: TrainState, steps_taken: int, seconds: float
+        self, journal: Journal, state: TrainState, steps_taken: int, seconds: float
     ) -> Results:
-        elbo, bound = final_bounds(state, self.data, BOUND_SAMPLES)
-        results = Results(elbo.tolist(), bound.tolist(), BOUND_SAMPLES, steps_taken, seconds)
-        kept = {
-            "step": self.config.steps,
-            "test_elbo": results.test_elbo,
-            f"test_bound_{BOUND_SAMPLES}": results.test_bound,
-        }
-        write_atomically(folder.results, json.dumps(kept, indent=1) + "\n")
-        self._draw(folder, state, results)
-        return results
-
-    def _draw(self, folder: RunFolder, state: TrainState, results: Results) -> None:
-        c = self.config
-        what = f"{c.model} VAE on {c.data}, {RECIPES[c.estimator].estimator.__name__}"
-        plots.draw_curves(folder.curves, folder.rows(), what)
-        shown = {name: np.asarray(x) for name, x in pictures(state, self.data, 36).items()}
-        blocks = {
-            "Test pictures": shown["data"],
-            "Their reconstructions": shown["reconstructions"],
-            "Draws from the prior": shown["prior"],
-        }
-        bound = f"test ELBO {results.test_elbo[0]:.1f} nats".replace("-", "−")
-        plots.draw_samples(folder.samples, blocks, self.data.shape, f"{what}: {bound}")
+        found = jax.device_get(devices.local(train.finish(self.task, state, self.data)))
+        figures = {name: value.tolist() for name, value in found.items()}
+        shown = devices.local(train.pictures(self.task, state, self.data))
+        journal.finish(self.task.steps, figures)
+        files = []
+        if (folder := journal.folder) is not None:
+            shown = {name: np.asarray(x) for name, x in shown.items()}
+            data = devices.local(self.data)
+            files = self.task.draw(folder.path, data, folder.rows(), shown, figures)
+        num = 1 if self.mesh is None else self.mesh.size
+        return Results(figures, steps_taken, seconds, num, files)
 
 
-def _check_batch(config: TrainConfig, data: Dataset) -> None:
-    if config.batch_size > len(data.train):
+def _check_batch(task: AbstractTask, data: Any) -> None:
+    if task.batch_size > task.num_rows(data):
         raise UsageError(
             complain(
-                f"--batch-size is {config.batch_size}",
-                f"{config.data} has {len(data.train)} training pictures",
+                f"--batch-size is {task.batch_size}",
+                f"there are {task.num_rows(data)} rows to train on",
                 "pass a smaller one",
             )
         )
@@ -208,9 +210,10 @@ def _all_finite(leaves: dict[str, Array]) -> dict[str, Array]:
 
 def _finite(state: TrainState) -> dict[str, bool]:
     """Whether each leaf is finite, by name: the objective, what is learned, Adam's moments."""
-    parts = {"objective": state.seeds.objective} | name_leaves(state.seeds.learned)
+    seeds = devices.local(state.seeds)
+    parts = {"objective": seeds.objective} | name_leaves(seeds.learned)
     # a moment that overflows freezes its parameter without a trace in the objective
-    parts |= {f"optimizer.{name}": x for name, x in name_leaves(state.seeds.optimizer).items()}
+    parts |= {f"optimizer.{name}": x for name, x in name_leaves(seeds.optimizer).items()}
     floats = {n: x for n, x in parts.items() if eqx.is_inexact_array(x)}
     return {n: bool(ok) for n, ok in jax.device_get(_all_finite(floats)).items()}
 
@@ -231,30 +234,3 @@ def _stopped(step: int, what: str, kept: int | None) -> str:
         what,
         f"pass a smaller --learning-rate, or another estimator (last checkpoint: {checkpoint})",
     )
-
-
-def _rows(state: TrainState, values: dict[str, Array], since: int) -> list[dict[str, Any]]:
-    """The metrics' rows of one point, one for each seed; `since` steps are in the objective."""
-    values = jax.device_get(values)
-    objective = jax.device_get(state.seeds.objective)
-    return [
-        {"step": int(state.step), "seed": seed}
-        | {"objective": float(total) / since if since else None}
-        | {name: float(value[seed]) for name, value in values.items()}
-        for seed, total in enumerate(objective)
-    ]
-
-
-def _last(folder: RunFolder) -> tuple[float, float]:
-    """Train and test bound of the last point, means over seeds."""
-    rows = folder.rows()
-    if not rows:  # the file was taken away; the checkpoints do not need it
-        return float("nan"), float("nan")
-    rows = [row for row in rows if row["step"] == rows[-1]["step"]]
-    means = [float(np.mean([row[name] for row in rows])) for name in ("train_elbo", "test_elbo")]
-    return means[0], means[1]
-
-
-def _forget_objective(state: TrainState) -> TrainState:
-    zeros = jnp.zeros_like(state.seeds.objective)
-    return eqx.tree_at(lambda s: s.seeds.objective, state, zeros)

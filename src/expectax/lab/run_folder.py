@@ -5,19 +5,25 @@ import itertools
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, TypeVar
 
 from .._errors import complain
-from .config import TrainConfig
 from .errors import UsageError
 from .files import TEMPORARY, write_atomically
+from .task import AbstractTask
 
 RUNS = pathlib.Path("runs")
 """Where runs lie that were given no folder."""
 
 
+_Task = TypeVar("_Task", bound=AbstractTask)
+
+
 class RunFolder:
-    """`config.json`, `metrics.jsonl`, `checkpoints/`, `results.json`, and the pictures.
+    """`config.json`, `metrics.jsonl`, `times.jsonl`, `checkpoints/`, `results.json`, and pictures.
+
+    The clock has a file of its own: everything else in the folder but the pictures has the same
+    bits however often the run was killed.
 
     Arguments:
         path: the folder.
@@ -27,31 +33,34 @@ class RunFolder:
         self.path = path
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
+        self.clock = path / "times.jsonl"
         self.results = path / "results.json"
-        self.curves = path / "curves.png"
-        self.samples = path / "samples.png"
         self.checkpoints = path / "checkpoints"
 
-    def create(self, config: TrainConfig) -> None:
+    def create(self, task: AbstractTask) -> None:
         """Make the folder, if need be, and write the config: a folder with a config is a run.
 
         The file holds every choice and the versions of what computed it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         versions = {name: importlib.metadata.version(name) for name in ("expectax", "jax", "optax")}
-        stored = {"config": config.to_json(), "versions": versions}
+        kind = type(task).__name__
+        stored = {"task": kind, "config": task.to_json(), "versions": versions}
         write_atomically(self.config, json.dumps(stored, indent=1) + "\n")
 
-    def stored_config(self) -> TrainConfig | None:
-        """The config of the run that is here, or None if none was begun.
+    def stored(self, kind: type[_Task]) -> _Task | None:
+        """The task of the run that is here, or None if none was begun.
 
         Raises:
-            UsageError: there is a config that cannot be read.
+            UsageError: there is a config that cannot be read, or of another kind of task.
         """
         if not self.config.exists():
             return None
         try:
-            return TrainConfig.from_json(json.loads(self.config.read_text())["config"])
+            stored = json.loads(self.config.read_text())
+            if stored["task"] != kind.__name__:
+                raise ValueError(f"it is a run of {stored['task']}")
+            return kind.from_json(stored["config"])
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 complain(
@@ -63,28 +72,45 @@ class RunFolder:
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Add rows to the metrics; they are on disk when this returns."""
-        with open(self.metrics, "a") as file:
-            file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
+        _append(self.metrics, rows)
+
+    def append_time(self, row: dict[str, Any]) -> None:
+        """Add a row, of a step and the seconds to it, to the times."""
+        _append(self.clock, [row])
 
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows of the metrics. A last line that was torn is left out."""
-        if not self.metrics.exists():
-            return []
-        found = []
-        for line in self.metrics.read_text().splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                break
-        return found
+        return _rows(self.metrics)
+
+    def times(self) -> list[dict[str, Any]]:
+        """All whole rows of the times."""
+        return _rows(self.clock)
 
     def forget_after(self, step: int) -> None:
         """Drop rows of steps that the resumed run is going to take again."""
-        kept = [row for row in self.rows() if row["step"] <= step]
-        if self.metrics.exists():
-            write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+        for path in (self.metrics, self.clock):
+            kept = [row for row in _rows(path) if row["step"] <= step]
+            if path.exists():
+                write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _append(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+    with open(path, "a") as file:
+        file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rows(path: pathlib.Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
 
 
 def fresh_folder(path: pathlib.Path | None, stem: str) -> pathlib.Path:

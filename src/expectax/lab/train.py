@@ -12,42 +12,29 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..distributions import joint
-from ..models import AbstractVAE
-from ..objectives import hard_elbo, neg_elbo
-from . import estimators
-from .config import TrainConfig
-from .data import Dataset
+from .devices import on_each_device, over_devices
+from .task import AbstractTask, Values, separately
 
-CONTROL_RATE = 10.0
-"""Baselines and control variates learn this much faster than the model (Tucker et al. 2017)."""
-
-_ORDER, _STEP, _MODEL, _FACTORY, _START = range(5)  # what a seed's keys are for
-
-
-class Learned(eqx.Module):
-    """What the optimiser trains."""
-
-    model: AbstractVAE
-    estimator: estimators.AbstractFactory
+_ORDER, _STEP = range(2)  # what the loop uses a seed's key for; a task's `init` has the others
+_MEASURE = 1 << 20  # and what is done with it that leaves no trace in the state
+_FINISH, _PICTURES = _MEASURE + 1, _MEASURE + 2
 
 
 class SeedState(eqx.Module):
     """All that one seed's next step needs; every array gets a leading axis of seeds.
 
     Attributes:
-        learned: model and estimator.
-        optimizer: Adam's moments.
+        learned: what the task learns.
+        optimizer: the optimisers' moments.
         key: the seed's key, from which every other is derived by its use and the step.
-        order: this epoch's order of the training pictures.
+        order: this epoch's order of the rows.
         objective: the sum of the training objective since it was last reset.
     """
 
-    learned: Learned
-    optimizer: Any
+    learned: PyTree
+    optimizer: PyTree
     key: PRNGKeyArray
     order: Int[Array, "N"]
     objective: Float[Array, ""]
@@ -64,41 +51,40 @@ class Program(eqx.Module):
     """One run's compiled parts.
 
     Attributes:
-        config: the run.
+        task: the run.
         init: from the data to the state at step 0.
         advance: from a state, the data and a number of steps to the state that many steps on.
     """
 
-    config: TrainConfig = eqx.field(static=True)
-    init: Callable[[Dataset], TrainState]
-    advance: Callable[[TrainState, Dataset, int], TrainState]
+    task: AbstractTask = eqx.field(static=True)
+    init: Callable[[Any], TrainState]
+    advance: Callable[[TrainState, Any, int], TrainState]
 
 
 @functools.lru_cache(maxsize=4)
-def program(config: TrainConfig) -> Program:
-    """The training program of a run. Nothing is compiled before its parts are called.
+def program(task: AbstractTask) -> Program:
+    """The training program of a task. Nothing is compiled before its parts are called.
 
     Asked for again, it is the same object, with what it has compiled.
     """
-    optimizer = _optimizer(config)
 
     @eqx.filter_jit
-    def init(data: Dataset) -> TrainState:
-        keys = jax.random.split(jax.random.key(config.seed), config.num_seeds)
-        start = each_seed(lambda key: _init_seed(config, optimizer, data, key))
-        return TrainState(start(keys), jnp.zeros((), jnp.int32))
+    def init(data: Any) -> TrainState:
+        keys = jax.random.split(jax.random.key(task.seed), task.num_seeds)
+        start = each_seed(lambda key: _init_seed(task, data, key))
+        return on_each_device(TrainState(start(keys), jnp.zeros((), jnp.int32)))
 
     @eqx.filter_jit
-    def run(state: TrainState, data: Dataset, num_steps: Int[Array, ""]) -> TrainState:
+    def run(state: TrainState, data: Any, num_steps: Int[Array, ""]) -> TrainState:
         arrays, static = eqx.partition(state, eqx.is_array)
 
         def body(_: Any, arrays: Any) -> Any:
             state = eqx.combine(arrays, static)
-            return eqx.filter(_step(config, optimizer, data, state), eqx.is_array)
+            return eqx.filter(on_each_device(_step(task, data, state)), eqx.is_array)
 
         return eqx.combine(jax.lax.fori_loop(0, num_steps, body, arrays), static)
 
-    return Program(config, init, lambda s, data, n: run(s, data, jnp.asarray(n, jnp.int32)))
+    return Program(task, init, lambda s, data, n: run(s, data, jnp.asarray(n, jnp.int32)))
 
 
 def each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,50 +104,27 @@ def each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
     return over
 
 
-def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    rates = {"model": config.learning_rate, "estimator": CONTROL_RATE * config.learning_rate}
-    labels = lambda tree: Learned(  # type: ignore[arg-type]
-        model=jax.tree.map(lambda _: "model", tree.model),
-        estimator=jax.tree.map(lambda _: "estimator", tree.estimator),
-    )
-    return optax.multi_transform({name: optax.adam(r) for name, r in rates.items()}, labels)
-
-
-def _init_seed(
-    config: TrainConfig, optimizer: optax.GradientTransformation, data: Dataset, key: PRNGKeyArray
-) -> SeedState:
-    model = config.make_model(jax.random.fold_in(key, _MODEL), data.mean)
-    q_key, x_key = jax.random.split(jax.random.fold_in(key, _START))
-    x = data.binarize(x_key, data.train[:: max(1, len(data.train) // 200)])
-    costs = -hard_elbo(q_key, model.posterior(x), lambda z: model.log_joint(x, z))
-    draw = joint(model.prior()).example()
-    factory = estimators.build(
-        config.estimator,
-        estimators.Setting(
-            key=jax.random.fold_in(key, _FACTORY),
-            center=data.mean,
-            draw=draw,
-            typical=jnp.mean(costs),
-            spread=jnp.maximum(jnp.std(costs), 1e-3),
-        ),
-        config.estimator_options(),
-    )
-    learned = Learned(model, factory)
-    moments = optimizer.init(eqx.filter(learned, eqx.is_inexact_array))  # type: ignore[arg-type]
-    order = jnp.arange(len(data.train), dtype=jnp.int32)
+def _init_seed(task: AbstractTask, data: Any, key: PRNGKeyArray) -> SeedState:
+    learned = task.init(key, data)
+    optimizer = separately(task.optimizers(), learned)
+    moments = optimizer.init(_trained(learned))
+    order = jnp.arange(task.num_rows(data), dtype=jnp.int32)
     return SeedState(learned, moments, key, order, jnp.zeros(()))
 
 
-def _step(
-    config: TrainConfig, optimizer: optax.GradientTransformation, data: Dataset, state: TrainState
-) -> TrainState:
+def _trained(learned: PyTree) -> Any:
+    return eqx.filter(learned, eqx.is_inexact_array)
+
+
+def _step(task: AbstractTask, data: Any, state: TrainState) -> TrainState:
     """One step of every seed."""
-    per_epoch = len(data.train) // config.batch_size
+    num_rows = state.seeds.order.shape[-1]
+    per_epoch = num_rows // task.batch_size
     epoch, batch = state.step // per_epoch, state.step % per_epoch
 
     def shuffled(seeds: SeedState) -> Array:
         draw = lambda key: jax.random.permutation(
-            jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch), seeds.order.shape[-1]
+            jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch), num_rows
         )
         return jax.vmap(draw)(seeds.key).astype(seeds.order.dtype)
 
@@ -169,20 +132,52 @@ def _step(
     order = jax.lax.cond(batch == 0, shuffled, lambda seeds: seeds.order, state.seeds)
 
     def one(seed: SeedState, order: Array) -> SeedState:
-        rows = jax.lax.dynamic_slice_in_dim(order, batch * config.batch_size, config.batch_size)
+        rows = jax.lax.dynamic_slice_in_dim(order, batch * task.batch_size, task.batch_size)
         key = jax.random.fold_in(jax.random.fold_in(seed.key, _STEP), state.step)
-        x_key, q_key = jax.random.split(key)
-        x = data.binarize(x_key, data.train[rows])
-        value, gradient = eqx.filter_value_and_grad(objective)(seed.learned, x, q_key)
-        updates, moments = optimizer.update(gradient, seed.optimizer)  # type: ignore[arg-type]
-        learned = eqx.apply_updates(seed.learned, updates)
+        batch_key, key = jax.random.split(key)
+        x = over_devices(task.batch(batch_key, data, over_devices(rows)))
+        loss = lambda learned: task.objective(learned, x, key, state.step)
+        value, gradient = eqx.filter_value_and_grad(loss)(seed.learned)
+        optimizer = separately(task.optimizers(), seed.learned)
+        updates, moments = optimizer.update(gradient, seed.optimizer, _trained(seed.learned))
+        learned = task.settle(eqx.apply_updates(seed.learned, updates), state.step)
         return SeedState(learned, moments, seed.key, order, seed.objective + value)
 
     return TrainState(each_seed(one)(state.seeds, order), state.step + 1)
 
 
-def objective(learned: Learned, x: Float[Array, "B P"], key: PRNGKeyArray) -> Float[Array, ""]:
-    """What is minimised: an estimate of −ELBO, in nats, mean over the batch."""
-    model = learned.model
-    costs = neg_elbo(key, model.posterior(x), lambda z: model.log_joint(x, z), learned.estimator(x))
-    return jnp.mean(costs)
+@eqx.filter_jit
+def forget_objective(state: TrainState) -> TrainState:
+    """The state with no objective summed."""
+    zeros = jnp.zeros_like(state.seeds.objective)
+    return on_each_device(eqx.tree_at(lambda s: s.seeds.objective, state, zeros))
+
+
+@eqx.filter_jit
+def measure(task: AbstractTask, state: TrainState, data: Any) -> dict[str, Float[Array, "seeds"]]:
+    """The task's point of the curves at this state, for each seed. It leaves no trace."""
+    return _of_each_seed(task.measure, _MEASURE, state, data)
+
+
+@eqx.filter_jit
+def finish(task: AbstractTask, state: TrainState, data: Any) -> dict[str, Float[Array, "seeds"]]:
+    """The figures that the run comes to, for each seed."""
+    return _of_each_seed(task.finish, _FINISH, state, data)
+
+
+@eqx.filter_jit
+def pictures(task: AbstractTask, state: TrainState, data: Any) -> dict[str, Array]:
+    """What the task wants to draw, of the first seed."""
+    seed = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, state.seeds)
+    found = task.pictures(jax.random.fold_in(seed.key, _PICTURES), seed.learned, data)
+    return on_each_device(found)
+
+
+def _of_each_seed(
+    figures: Callable[[PRNGKeyArray, PyTree, Any], Values], use: int, state: TrainState, data: Any
+) -> dict[str, Float[Array, "seeds"]]:
+    def one(seed: SeedState) -> Values:
+        key = jax.random.fold_in(jax.random.fold_in(seed.key, use), state.step)
+        return figures(key, seed.learned, data)
+
+    return on_each_device(each_seed(one)(state.seeds))
