@@ -3,7 +3,14 @@
 To add one: a module with an `Experiment`, and a line here.
 """
 
-from . import control_variates, gaussian_mean, one_bit, temperature, two_hundred_bits
+from . import (
+    control_variates,
+    gaussian_mean,
+    one_bit,
+    reparameterizations,
+    temperature,
+    two_hundred_bits,
+)
 from ._base import Experiment as Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -14,6 +21,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         two_hundred_bits.EXPERIMENT,
         temperature.EXPERIMENT,
         control_variates.EXPERIMENT,
+        reparameterizations.EXPERIMENT,
     )
 }
 """By name, as `expectax reproduce` reads them."""

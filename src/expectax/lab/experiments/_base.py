@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rich.console
-import rich.markup
 import rich.table
+from rich.markup import escape
 
 from ..._errors import complain
 from ..errors import UsageError
@@ -116,7 +116,9 @@ def fresh_directory(path: pathlib.Path) -> pathlib.Path:
 def print_table(console: rich.console.Console, title: str, rows: Sequence[Row]) -> None:
     """Print the rows, one section for each group, and count the verdicts."""
     for group in dict.fromkeys(row.group for row in rows):
-        table = rich.table.Table(title=f"{title} — {group}", title_justify="left", pad_edge=False)
+        table = rich.table.Table(
+            title=escape(f"{title} — {group}"), title_justify="left", pad_edge=False
+        )
         for heading in HEADINGS:
             table.add_column(heading, overflow="fold")
         last = ""
@@ -125,13 +127,13 @@ def print_table(console: rich.console.Console, title: str, rows: Sequence[Row]) 
                 continue
             style = {True: "green", False: "bold red", None: "dim"}[row.verdict.holds]
             table.add_row(
-                *((row.name, row.evaluations) if row.name != last else ("", "")),
-                *row.figures,
-                f"[{style}]{rich.markup.escape(row.verdict.text)}[/{style}]",
+                *((escape(row.name), row.evaluations) if row.name != last else ("", "")),
+                *map(escape, row.figures),
+                f"[{style}]{escape(row.verdict.text)}[/{style}]",
             )
             last = row.name
         console.print(table)
-    console.print(summary(rows))
+    console.print(summary(rows), markup=False)
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -190,5 +192,6 @@ def _markdown(experiment: str, protocol: str, rows: Sequence[Row]) -> str:
         for row in rows:
             if row.group == group:
                 cells = (row.name, row.evaluations, *row.figures, row.verdict.text)
-                lines.append("| " + " | ".join(cells) + " |")
+                escaped = (cell.replace("|", "\\|") for cell in cells)
+                lines.append("| " + " | ".join(escaped) + " |")
     return "\n".join(lines) + "\n"
