@@ -32,6 +32,7 @@ from .distributions import (
     Independent as Independent,
     OneHotCategorical as OneHotCategorical,
     PairwiseSolver as PairwiseSolver,
+    PerturbAndMAP as PerturbAndMAP,
     PlackettLuce as PlackettLuce,
     QuasiRandom as QuasiRandom,
     SpanningTreeSolver as SpanningTreeSolver,

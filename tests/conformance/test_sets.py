@@ -17,6 +17,8 @@ ROWS = {
     ("Enumerate", "subset"): (ex.Enumerate(), (*EXACT, "derivative_order", "dtypes")),
     ("LeaveOneOut", "subset"): (ex.LeaveOneOut(2), (*MEANS, *EXACT, "dtypes", "eager", "vmap")),
     ("ScoreFunction", "subset"): (ex.ScoreFunction(), (*MEANS, *EXACT)),
+    ("UnorderedSet", "subset"): (ex.UnorderedSet(2), EXACT),
+    ("SumAndSample", "permutation"): (ex.SumAndSample(2), EXACT),
     ("NVIL", "subset"): (ex.NVIL(0.3), EXACT),
     ("StraightThrough", "subset"): (ex.StraightThrough(), (*MEANS, *EXACT, "dtypes")),
     ("Enumerate", "top_set"): (ex.Enumerate(), (*EXACT, "derivative_order", "dtypes")),

@@ -15,6 +15,7 @@ import expectax as ex
 from expectax.distributions import (
     Averaged,
     Binary,
+    Changeable,
     Enumerable,
     Factorized,
     Invertible,
@@ -437,6 +438,7 @@ CAPABILITIES = {
     Enumerable: {"bits", "one-hot", "categorical", "binomial"},
     Averaged: {"bits", "one-hot"},
     Solvable: {"bits", "one-hot"},
+    Changeable: {"bits", "one-hot"},
     Relaxable: {"bits", "one-hot"},
     Factorized: {"bits", "one-hot"},
     Binary: {"bits"},

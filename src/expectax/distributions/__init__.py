@@ -2,11 +2,9 @@
 
 from ._base import (
     Averaged as Averaged,
-    Binary as Binary,
+    Changeable as Changeable,
     Enumerable as Enumerable,
-    Factorized as Factorized,
     Invertible as Invertible,
-    OneHot as OneHot,
     Relaxable as Relaxable,
     Reparameterized as Reparameterized,
     Scored as Scored,
@@ -23,6 +21,7 @@ from ._couplings import (
     Systematic as Systematic,
     check_coupling as check_coupling,
 )
+from ._factorized import Binary as Binary, Factorized as Factorized, OneHot as OneHot
 from ._joint import Joint as Joint
 from ._one_hot import OneHotCategorical as OneHotCategorical
 from ._plackett_luce import PlackettLuce as PlackettLuce, TopK as TopK
@@ -34,5 +33,6 @@ from ._solvers import (
     SpanningTreeSolver as SpanningTreeSolver,
     SubsetSolver as SubsetSolver,
 )
+from ._structures import PerturbAndMAP as PerturbAndMAP
 from ._subset import Subset as Subset
 from ._views import joint as joint, require as require

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from .. import gumbel
 from .._numerics import FLOOR, finite_logits, softplus, working_dtype
 from .._trees import over_batch, sum_events
-from ._base import Binary, Invertible
+from ._base import Invertible
+from ._factorized import Binary
 
 
 class BernoulliView(Binary, Invertible):

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from .. import gumbel
 from .._numerics import FLOOR, finite_logits, working_dtype
 from .._trees import over_batch, sum_events
-from ._base import Enumerable, Invertible, OneHot
+from ._base import Enumerable, Invertible
+from ._factorized import OneHot
 from ._inversion import inverse_cdf
 
 

@@ -14,6 +14,7 @@ from .._numerics import finite_logits, working_dtype
 from .._trees import sum_events
 from ._base import Relaxable
 from ._sets import Ranking, SetDistribution, SetView, spread, unrank_order
+from ._structures import Listed
 
 
 def _finite(logits: Array) -> Array:
@@ -27,8 +28,8 @@ def rank(perturbed: Float[Array, "*shape N"], k: int, dtype: jnp.dtype) -> Array
 
 
 def ranking_log_prob(
-    theta: Float[Array, "*shape N"], value: Float[Array, "*shape K N"]
-) -> Float[Array, "*shape"]:
+    theta: Float[Array, "*#shape N"], value: Float[Array, "*#shape K N"]
+) -> Float[Array, "*#shape"]:
     """Σ_j [θ·b_j − log Σ_i left_ji exp(θ_i)], left_j = 1 − Σ_{l<j} b_l the items not yet ranked.
 
     For a permutation matrix it is `gumbel.ordered_log_prob`; between them it is smooth in b too.
@@ -48,7 +49,7 @@ def top_set(perturbed: Float[Array, "*shape N"], k: int, dtype: jnp.dtype) -> Ar
     return jnp.sum(rank(perturbed, k, dtype), axis=-2)
 
 
-def set_log_prob(theta: Float[Array, "*shape N"], value: Array, k: int) -> Float[Array, "*shape"]:
+def set_log_prob(theta: Float[Array, "*#shape N"], value: Array, k: int) -> Float[Array, "*#shape"]:
     """log-probability of k-hot vectors, by the items that are one."""
     shape = jnp.broadcast_shapes(theta.shape, value.shape)
     items = jax.lax.top_k(jnp.broadcast_to(jax.lax.stop_gradient(value), shape), k)[1]
@@ -166,7 +167,7 @@ class TopK(SetDistribution):
         return set_log_prob(_finite(self._theta), value, self.k)
 
 
-class TopKView(SetView, Relaxable):
+class TopKView(SetView, Listed, Relaxable):
     """Independent sets of the k largest perturbed logits."""
 
     def sample(self, key, num):
@@ -192,12 +193,12 @@ class TopKView(SetView, Relaxable):
         return gumbel.relaxed_top_k(perturbed, self.k, temperature).astype(self.dtype)
 
 
-class PlackettLuceView(SetView, Relaxable):
+class PlackettLuceView(SetView, Listed, Relaxable):
     """Independent orders of perturbed logits, as permutation matrices [k, n].
 
     There is one score per item, and one entry of a draw per place and item: the logits have an axis
     of length one for the place, shape batch + variables + (1, n). A draw maximises ⟨b, ρ zᵀ⟩ for
-    any decreasing weights ρ of the places.
+    any decreasing weights ρ of the places, which are k … 1 in `features`.
     """
 
     @property
@@ -227,6 +228,11 @@ class PlackettLuceView(SetView, Relaxable):
 
     def noise_score(self, noise):
         return -jnp.expm1(-noise)
+
+    def features(self, draw):
+        # the score of an order is Σ_j ρ_j z_{i_j}, with weights ρ that fall by one a place
+        places = self.k - jnp.arange(self.k, dtype=self.logits.dtype)
+        return jnp.sum(places[:, None] * draw, axis=-2, keepdims=True)
 
     def harden(self, perturbed):
         return rank(_one_place(perturbed), self.k, self.dtype)

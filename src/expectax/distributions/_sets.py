@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution, constraints
 
 from .._errors import InvalidArgumentError, complain, describe
+from .._trees import over_batch
 from ..gumbel._top_k import check_k
 from ._base import Enumerable
 from ._one_hot import _LogitsConstraint
@@ -180,10 +181,11 @@ class SetView(Enumerable):
         return self._num_each ** math.prod(self.logits.shape[self.num_batch_dims : -1])
 
     def outcome(self, index):
+        index = over_batch(index, self.num_batch_dims)
         digits, rest = [], index
         for _ in range(math.prod(self.logits.shape[self.num_batch_dims : -1])):
             digits.append(rest % self._num_each)
             rest = rest // self._num_each
         each = self._unrank(jnp.stack(digits, axis=-1).reshape(-1)).astype(self.dtype)
-        each = each.reshape((*index.shape, *(1,) * self.num_batch_dims, *self.event_shape))
-        return jnp.broadcast_to(each, (*index.shape, *self.batch_shape, *self.event_shape))
+        each = each.reshape((*index.shape, *self.event_shape))
+        return jnp.broadcast_to(each, (len(index), *self.batch_shape, *self.event_shape))

@@ -8,9 +8,10 @@ import numpyro.distributions as dist
 
 from .._errors import IncompatibleError, InvalidArgumentError, complain
 from .._numerics import finite_logits, log_odds, log_probability, working_dtype
-from ._base import Binary, Reparameterized, Solvable, View
+from ._base import Changeable, Reparameterized, Scored, Solvable, View
 from ._bernoulli import BernoulliView
 from ._categorical import CategoricalView, OneHotView
+from ._factorized import Binary
 from ._generic import (
     EnumerableView,
     GenericView,
@@ -34,6 +35,7 @@ from ._signed import (
     SignedEnumerableBinomialView,
     named_view,
 )
+from ._structures import PerturbAndMAP, structure_view
 from ._subset import Subset, SubsetView
 
 
@@ -71,6 +73,8 @@ def view(q: dist.Distribution) -> View:
         return OneHotView(jnp.broadcast_to(_float(base.logits), shape), num_batch_dims)
     if isinstance(base, Subset | TopK | PlackettLuce):
         return _set_view(base, shape, num_batch_dims)
+    if isinstance(base, PerturbAndMAP):
+        return structure_view(base, shape, num_batch_dims)
     if isinstance(base, dist.CategoricalLogits | dist.CategoricalProbs):
         by_logits = isinstance(base, dist.CategoricalLogits)
         weights = _float(base.logits) if by_logits else log_probability(_float(base.probs))
@@ -159,6 +163,9 @@ def _advice(capability: type, site: View) -> str:
         return "expectax.OneHotCategorical(logits=...) in place of the integer Categorical"
     if isinstance(site, SubsetView) and issubclass(capability, Solvable):
         return "expectax.TopK(logits, k), whose draws are; or StraightThrough(), LeaveOneOut()"
+    if isinstance(site, Solvable) and not isinstance(site, Scored):
+        direct = "" if isinstance(site, Changeable) else "; DirectArgmax() tries at most 32768"
+        return f"PerturbedArgmax() or ImplicitMLE(), which ask for draws alone{direct}"
     if capability is Binary:
         return "Bernoulli variables, or an estimator for categories: REBAR, LeaveOneOut"
     if capability is Reparameterized and _is_discrete(site):

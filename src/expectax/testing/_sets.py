@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -40,7 +40,7 @@ def subset() -> Problem:
         bits = lambda s: math.prod(p if i in s else 1 - p for i, p in enumerate(odds))
         return bits(items) / sum(bits(s) for s in itertools.combinations(range(4), 2))
 
-    return _problem(
+    return listed(
         "subset",
         _FOUR,
         lambda logits: Subset(logits, 2),
@@ -64,7 +64,7 @@ def top_set() -> Problem:
     def plain(weights: list[float], items: tuple[int, ...]) -> float:
         return sum(_one_after_another(weights, order) for order in itertools.permutations(items))
 
-    return _problem(
+    return listed(
         "top_set",
         _FOUR,
         lambda logits: TopK(logits, 2),
@@ -83,7 +83,7 @@ def permutation() -> Problem:
         p, (i, j, m) = jax.nn.softmax(logits), order
         return p[..., i] * p[..., j] / (p[..., j] + p[..., m])
 
-    return _problem(
+    return listed(
         "permutation",
         _FOUR[:, :3],
         PlackettLuce,
@@ -103,16 +103,19 @@ def _one_after_another(weights: list[float], order: tuple[int, ...]) -> float:
     return p
 
 
-def _problem(
+def listed(
     name: str,
     logits: np.ndarray,
     make_q: Callable[[Any], Any],
-    outcomes: dict[tuple[int, ...], np.ndarray],
-    probability: Callable[[Array, tuple[int, ...]], Array],
-    plain: Callable[[list[float], tuple[int, ...]], float],
+    outcomes: Mapping[Any, np.ndarray],
+    probability: Callable[[Array, Any], Array],
+    plain: Callable[[Any, Any], float],
     seed: int,
 ) -> Problem:
-    """A problem from the items of each outcome to its draw, and to its probability in two ways."""
+    """A problem from a name of each outcome to its draw, and to its probability in two ways.
+
+    `probability` has the logits, with the batch; `plain` has exp(logits) of one batch element.
+    """
     batch = logits.shape[:1]
     draws = np.stack(list(outcomes.values()))
     event, num = draws.shape[1:], len(draws)
@@ -132,7 +135,7 @@ def _problem(
     def reference(params: Params) -> np.ndarray:
         f, total = params["f"], np.zeros(batch)
         for i, row in enumerate(params["q"]):
-            weights = [math.exp(t) for t in row]
+            weights = np.exp(row)
             for items, draw in outcomes.items():
                 x = draw.ravel()
                 t = float(np.dot(f["curve"], x))
