@@ -29,7 +29,7 @@ def stick_log_odds(
     return ordered[..., :-1] - jax.lax.cumlogsumexp(rest, axis=rest.ndim - 1, reverse=True)
 
 
-def first_one(bits: Bool[Array, "*shape C-1"]) -> Int[Array, "*shape"]:
+def first_one(bits: Bool[Array, "*shape bits"]) -> Int[Array, "*shape"]:
     """The rank of the first bit that is one; the last rank if none is."""
     last = jnp.ones((*bits.shape[:-1], 1), bool)
     return jnp.argmax(jnp.concatenate([bits, last], axis=-1), axis=-1)

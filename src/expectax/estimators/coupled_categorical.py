@@ -76,7 +76,7 @@ class CoupledCategorical(AbstractEstimator):
         value = carry(jnp.mean(costs, axis=0), gradient, q.logits, q.batch_ndim)
         return Estimate(value, aux=aux)
 
-    def _pairs(self, key, theta, order) -> Int[Array, "2P ..."]:
+    def _pairs(self, key, theta, order) -> Int[Array, "draws ..."]:
         """The ranks of the first draws of all pairs, then of the second."""
         phi = stick_log_odds(theta, order)
         noise = gumbel.logistic(key, (self.num_pairs, *phi.shape), phi.dtype)  # logit(u)
@@ -89,7 +89,7 @@ class CoupledCategorical(AbstractEstimator):
 
 def _direction(
     difference: Float[Array, "P *batch"],
-    ranks: Int[Array, "2P ..."],
+    ranks: Int[Array, "draws ..."],
     theta: Float[Array, "... C"],
     order: Int[Array, "... C"],
 ) -> Float[Array, "... C"]:

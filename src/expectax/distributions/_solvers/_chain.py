@@ -39,7 +39,9 @@ class ChainSolver(AbstractSolver):
         later = transitions + states[..., 1:, None, :]
         return later.at[..., 0, :, :].add(states[..., 0, :, None])
 
-    def states(self, structure: Float[Array, "*batch steps K K"]) -> Float[Array, "*batch steps+1 K"]:
+    def states(
+        self, structure: Float[Array, "*batch steps K K"]
+    ) -> Float[Array, "*batch steps+1 K"]:
         """The states of a path, one-hot."""
         start = jnp.sum(structure[..., :1, :, :], axis=-1)
         return jnp.concatenate([start, jnp.sum(structure, axis=-2)], axis=-2)
