@@ -99,16 +99,18 @@ def test_what_fails_everywhere_is_told_in_three_parts_and_leaves_nothing(server,
     assert not any(tmp_path.iterdir())
 
 
-def test_no_network_is_told_with_the_way_out(server, tmp_path):
-    address, _ = server
+@pytest.mark.usefixtures("server")
+def test_no_network_is_told_with_the_way_out(tmp_path):
     closed = "http://127.0.0.1:9/bits.bin"  # nobody listens on the discard port
-    with pytest.raises(UsageError) as error:
-        fetch(published(closed), tmp_path)
+    try:
+        raise LookupError("what went before is no cause")
+    except LookupError:
+        with pytest.raises(UsageError) as error:
+            fetch(published(closed), tmp_path)
     for fragment in ("bits.bin", sha256_of(BODY), f"{closed}: Connection refused", "--data-dir"):
         assert fragment in str(error.value)
     with pytest.raises(UsageError, match=r"nowhere\.invalid.*: .*(resolution|resolve|known)"):
         fetch(published("http://nowhere.invalid/bits.bin"), tmp_path)
-    del address
 
 
 def test_a_folder_that_cannot_be_written_is_told(server, tmp_path):

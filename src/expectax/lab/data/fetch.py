@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,7 @@ def _retrieve(url: str, file: DataFile, folder: pathlib.Path) -> str | None:
 
     pooch.get_logger().setLevel(logging.WARNING)  # it tells of every download
     got: list[tuple[int, str]] = []
+    outer = sys.exception()  # what the caller is handling is no cause of what fails here
 
     def download(url: Any, output: Any, asking: Any, **options: Any) -> None:
         pooch.HTTPDownloader(timeout=_PATIENCE)(url, output, asking, **options)
@@ -78,7 +80,7 @@ def _retrieve(url: str, file: DataFile, folder: pathlib.Path) -> str | None:
         )
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
         # where bytes came, they were the wrong ones
-        return _wrong_bytes(file, *got[0]) if got else _first_cause(error)
+        return _wrong_bytes(file, *got[0]) if got else _first_cause(error, outer)
     return None
 
 
@@ -88,9 +90,9 @@ def _wrong_bytes(file: DataFile, size: int, found: str) -> str:
     return f"another file, {size:,} bytes with sha256 {found}"
 
 
-def _first_cause(error: BaseException) -> str:
+def _first_cause(error: BaseException, outer: BaseException | None) -> str:
     """The error at the bottom of a chain, in one line: "Connection refused", not five classes."""
-    while (inner := error.__cause__ or error.__context__ or _wrapped(error)) is not None:
+    while (inner := error.__cause__ or error.__context__ or _wrapped(error)) not in (None, outer):
         error = inner
     strerror = getattr(error, "strerror", None)
     return strerror or " ".join(str(error).split()) or type(error).__name__
