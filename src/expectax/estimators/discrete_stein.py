@@ -46,8 +46,9 @@ class DiscreteStein(AbstractEstimator):
         bounded memory.
     Arguments:
         num_samples: S ≥ 2.
-        slope, curve: h = slope·m + curve·m² + surrogate, m ∈ [0, 1] the mean of the bits, or of the
-            numbers of the categories over C − 1. Numbers or arrays that broadcast to the batch.
+        slope: of h = slope·m + curve·m² + surrogate, m ∈ [0, 1] the mean of the bits, or of the
+            numbers of the categories over C − 1. A number or an array that broadcasts to the batch.
+        curve: of the same h; the same kind of number.
         surrogate: a callable pytree (an Equinox module, `jax.tree_util.Partial`) from a draw, shape
             batch + event (or the pytree of them), to shape batch; None for none. Its array leaves
             are learned; other inputs, such as the datum, enter as leaves too (`Partial(net, x)`).

@@ -60,27 +60,29 @@ def angles() -> Problem:
     )
 
 
+_MIXTURES = {
+    "q": {
+        "x": {
+            "weight": np.array([[0.3, -1.0, 0.5], [0.0, 0.8, -9.0]]),
+            "loc": np.array([[-1.5, 2.0, 0.4], [0.5, -1.0, 3.0]]),
+            "scale": np.array([[0.7, 0.5, 1.2], [0.3, 0.9, 1.0]]),
+        },
+        "y": {
+            "weight": np.array([[0.4, -0.6], [-0.3, 0.2]]),
+            "loc": np.array([[[-0.9, 0.8], [0.7, -0.4]], [[0.2, 1.0], [1.1, -0.8]]]),
+            "scale": np.array([[[0.6, 0.9], [0.8, 0.5]], [[0.7, 0.4], [0.5, 1.1]]]),
+        },
+    },
+    "f": {
+        "offset": np.array([0.2, 0.3]),
+        "curve": np.array([0.2, 0.7, 0.9, 0.4]),
+    },
+}
+
+
 @functools.cache
 def mixtures() -> Problem:
     """A scalar mixture of normals, and a vector one; a component that is hardly ever drawn."""
-    params = {
-        "q": {
-            "x": {
-                "weight": np.array([[0.3, -1.0, 0.5], [0.0, 0.8, -9.0]]),
-                "loc": np.array([[-1.5, 2.0, 0.4], [0.5, -1.0, 3.0]]),
-                "scale": np.array([[0.7, 0.5, 1.2], [0.3, 0.9, 1.0]]),
-            },
-            "y": {
-                "weight": np.array([[0.4, -0.6], [-0.3, 0.2]]),
-                "loc": np.array([[[-0.9, 0.8], [0.7, -0.4]], [[0.2, 1.0], [1.1, -0.8]]]),
-                "scale": np.array([[[0.6, 0.9], [0.8, 0.5]], [[0.7, 0.4], [0.5, 1.1]]]),
-            },
-        },
-        "f": {
-            "offset": np.array([0.2, 0.3]),
-            "curve": np.array([0.2, 0.7, 0.9, 0.4]),
-        },
-    }
 
     def mixture(p: Any, event: int) -> dist.Distribution:
         components = dist.Normal(p["loc"], p["scale"]).to_event(event)
@@ -126,7 +128,7 @@ def mixtures() -> Problem:
 
     return Problem(
         name="mixtures",
-        params=params,
+        params=_MIXTURES,
         weights=outer_weights((2,)),
         make_q=lambda q: {"x": mixture(q["x"], 0), "y": mixture(q["y"], 1)},
         cost=cost,
@@ -135,61 +137,64 @@ def mixtures() -> Problem:
     )
 
 
+_TAILS = {
+    "q": {
+        "t": {
+            "df": np.array([1.5, 7.0]),
+            "loc": np.array([0.4, -0.9]),
+            "scale": np.array([0.8, 1.3]),
+        },
+        "cut": {
+            "loc": np.array([0.3, -0.5]),
+            "scale": np.array([0.9, 0.4]),
+            "low": np.array([-0.6, 1.1]),
+            "high": np.array([1.7, 2.3]),
+        },
+        "half": {
+            "loc": np.array([0.2, -1.0]),
+            "scale": np.array([0.7, 1.2]),
+            "low": np.array([-0.3, 2.0]),
+        },
+    },
+    "f": {"offset": np.array([0.2, 0.3]), "curve": np.array([1.3, 0.9, -0.5, 0.8])},
+}
+
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(400)
+
+
+def _student(q: Any, g: Any) -> Array:
+    """E g(t), on t = loc + scale·tan(angle); the angle is flat at ±π/2, where g·p is rough."""
+    s = _NODES[:, None]
+    angle, slope = (np.pi / 16 * x for x in (s * (15 - 10 * s**2 + 3 * s**4), 15 * (1 - s**2) ** 2))
+    df, z = q["df"], jnp.tan(angle)
+    log_p = gammaln((df + 1) / 2) - gammaln(df / 2) - jnp.log(np.pi * df) / 2
+    log_p = log_p - (df + 1) / 2 * jnp.log1p(z**2 / df)
+    mass = _WEIGHTS[:, None] * slope / jnp.cos(angle) ** 2 * jnp.exp(log_p)
+    return jnp.sum(mass * g(q["loc"] + q["scale"] * z), axis=0)
+
+
+def _truncated(loc: Array, scale: Array, low: Array, high: Array, g: Any) -> Array:
+    x = low + (high - low) * (_NODES[:, None] + 1) / 2
+    mass = _WEIGHTS[:, None] * jnp.exp(-0.5 * ((x - loc) / scale) ** 2)
+    return jnp.sum(mass * g(x), axis=0) / jnp.sum(mass, axis=0)
+
+
 @functools.cache
 def tails() -> Problem:
     """Student-t, and normals truncated on both sides and on one, the second far in a tail."""
-    params = {
-        "q": {
-            "t": {
-                "df": np.array([1.5, 7.0]),
-                "loc": np.array([0.4, -0.9]),
-                "scale": np.array([0.8, 1.3]),
-            },
-            "cut": {
-                "loc": np.array([0.3, -0.5]),
-                "scale": np.array([0.9, 0.4]),
-                "low": np.array([-0.6, 1.1]),
-                "high": np.array([1.7, 2.3]),
-            },
-            "half": {
-                "loc": np.array([0.2, -1.0]),
-                "scale": np.array([0.7, 1.2]),
-                "low": np.array([-0.3, 2.0]),
-            },
-        },
-        "f": {"offset": np.array([0.2, 0.3]), "curve": np.array([1.3, 0.9, -0.5, 0.8])},
-    }
 
     def cost(f, z):
         t, cut, half, a = jnp.tanh(z["t"]), z["cut"], z["half"], f["curve"]
         line = a[0] * t + a[1] * jnp.sin(2 * cut) + a[2] * half
         return f["offset"] + line + a[3] * t**2 * cut * half
 
-    nodes, weights = np.polynomial.legendre.leggauss(400)
-
-    def student(q: Any, g: Any) -> Array:
-        """E g(t), on t = loc + scale·tan(angle); the angle is flat at ±π/2, where g·p is rough."""
-        s = nodes[:, None]
-        angle, slope = (
-            np.pi / 16 * x for x in (s * (15 - 10 * s**2 + 3 * s**4), 15 * (1 - s**2) ** 2)
-        )
-        df, z = q["df"], jnp.tan(angle)
-        log_p = gammaln((df + 1) / 2) - gammaln(df / 2) - jnp.log(np.pi * df) / 2
-        log_p = log_p - (df + 1) / 2 * jnp.log1p(z**2 / df)
-        mass = weights[:, None] * slope / jnp.cos(angle) ** 2 * jnp.exp(log_p)
-        return jnp.sum(mass * g(q["loc"] + q["scale"] * z), axis=0)
-
-    def truncated(loc: Array, scale: Array, low: Array, high: Array, g: Any) -> Array:
-        x = low + (high - low) * (nodes[:, None] + 1) / 2
-        mass = weights[:, None] * jnp.exp(-0.5 * ((x - loc) / scale) ** 2)
-        return jnp.sum(mass * g(x), axis=0) / jnp.sum(mass, axis=0)
-
     def exact(params: Params) -> Array:
         q, a = params["q"], params["f"]["curve"]
-        t, square = (student(q["t"], g) for g in (jnp.tanh, lambda x: jnp.tanh(x) ** 2))
+        t, square = (_student(q["t"], g) for g in (jnp.tanh, lambda x: jnp.tanh(x) ** 2))
         end = q["half"]["loc"] + 12 * q["half"]["scale"]
-        sine, cut = (truncated(**q["cut"], g=g) for g in (lambda x: jnp.sin(2 * x), lambda x: x))
-        half = truncated(**q["half"], high=end, g=lambda x: x)
+        sine, cut = (_truncated(**q["cut"], g=g) for g in (lambda x: jnp.sin(2 * x), lambda x: x))
+        half = _truncated(**q["half"], high=end, g=lambda x: x)
         line = a[0] * t + a[1] * sine + a[2] * half
         return params["f"]["offset"] + line + a[3] * square * cut * half
 
@@ -212,7 +217,7 @@ def tails() -> Problem:
 
     return Problem(
         name="tails",
-        params=params,
+        params=_TAILS,
         weights=outer_weights((2,)),
         make_q=lambda q: {
             "t": dist.StudentT(**q["t"]),
