@@ -1,9 +1,15 @@
 """The code of the documentation's pages runs as printed."""
 
+import inspect
 import pathlib
 import re
 
 import pytest
+
+import expectax as ex
+from expectax import gumbel
+from expectax.cli import COMMANDS
+from expectax.lab.experiments import EXPERIMENTS
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -67,3 +73,29 @@ def test_a_crooked_table_is_seen():
 def test_links_lead_to_files_that_are_there(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+RESULTS = ("Comparison", "Excluded", "LeafReport", "Moments", "Recommendation", "UnbiasedReport")
+"""What a function that is in the changelog returns or raises goes without a line of its own."""
+NOISE = ("argmax", "conditional_gumbel", "conditional_logistic", "gumbel", "gumbel_residual")
+NOISE += ("logistic", "logistic_residual", "open_uniform")
+"""What the changelog calls max-trick, conditional Gumbels and logistics."""
+
+
+def _unlisted(changelog):
+    listed = set(re.findall(r"[\w-]+", changelog))
+    public = {
+        name
+        for name, value in vars(ex).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    exempt = {name for name in public if name.removesuffix("Row") in RESULTS}
+    errors = {"ExpectaxError", "BiasedError", "UnderpoweredError"}
+    tools = {name for name in vars(gumbel) if callable(getattr(gumbel, name))} - set(NOISE)
+    return ((public - exempt - errors) | tools | set(COMMANDS) | set(EXPERIMENTS)) - listed
+
+
+def test_the_changelog_has_everything_that_is_public():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert _unlisted(changelog) == set()
+    assert _unlisted(changelog.replace("`ARSM`", "")) == {"ARSM"}
