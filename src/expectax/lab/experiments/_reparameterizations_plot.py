@@ -136,6 +136,7 @@ def _densities(axes: Axes, law: Law, drawn: Sequence[Sequence[Histogram]]) -> No
             x = np.linspace(one.edges[0], one.edges[-1], 400)[1:-1]
             density = one.marginal.law.density(x, one.marginal.law.params)
             axes.plot(x, density, color="black", linewidth=1.0)
+            axes.locator_params(axis="x", nbins=6)
         else:
             x = np.array([-1.0, 1.0])
             density = law.density(x, law.params)

@@ -68,11 +68,11 @@ class Finding:
 
     Attributes:
         row: as printed.
-        z: how many standard errors it is off; 0 where nothing is random.
+        z: how many standard errors it is off; NaN where nothing is random.
     """
 
     row: Row
-    z: float = 0.0
+    z: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _of_a_step(way: Way, slopes: np.ndarray) -> Iterable[Finding]:
     cells = (quantity, float(slopes.mean()), 0.0, "0 (a step)", Verdict(silent, text), "1")
     yield Finding(Row(way.law.name, way.name, *cells))
     ours = draws.enumerated(bit)
-    close = abs(ours - exact) <= 1e-5 * abs(exact)
+    close = bool(abs(ours - exact) <= 1e-5 * abs(exact))
     verdict = Verdict(close, "agrees (to rounding)" if close else "DISAGREES")
     cells = (quantity, ours, 0.0, f"{exact:.6g} (derived)", verdict, "2")
     yield Finding(Row(way.law.name, "Enumerate, Bernoulli", *cells))
@@ -213,11 +213,12 @@ def _of_a_step(way: Way, slopes: np.ndarray) -> Iterable[Finding]:
 
 def rows(findings: Sequence[Finding]) -> list[Row]:
     """The table: the largest z-score of all, then the rows."""
-    worst = max(findings, key=lambda finding: finding.z)
-    holds = worst.z <= Z
-    text = f"{worst.row.quantity} of {worst.row.group}, {worst.row.name}"
-    cells = (f"largest z-score of {len(findings)}", worst.z, math.nan, f"≤ {Z} (threshold)")
-    first = Row("all rows", "all", *cells, Verdict(holds, text), "–")
+    scored = [finding for finding in findings if not math.isnan(finding.z)]
+    worst = max(scored, key=lambda finding: finding.z)
+    where = f"{worst.row.group}, {worst.row.name}: {worst.row.quantity}"
+    verdict = Verdict(worst.z <= Z, f"{'below' if worst.z <= Z else 'ABOVE'} it: {where}")
+    cells = (f"largest z-score of {len(scored)}", worst.z, math.nan, f"≤ {Z} (threshold)", verdict)
+    first = Row("all rows", "all", *cells, "–")
     return [first, *(finding.row for finding in findings)]
 
 
