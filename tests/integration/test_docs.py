@@ -99,3 +99,13 @@ def test_the_changelog_has_everything_that_is_public():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert _unlisted(changelog) == set()
     assert _unlisted(changelog.replace("`ARSM`", "")) == {"ARSM"}
+
+
+def test_choosing_names_what_is_right_at_any_order_and_nothing_that_is_not_there():
+    page = (DOCS / "choosing.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"first-order estimator raises\. (.*?) are right at any", page, re.S)
+    named = set(re.findall(r"`(\w+)`", sentence))
+    classes = {name: x for name, x in vars(ex).items() if hasattr(x, "claims")}
+    assert named == {name for name, cls in classes.items() if cls.claims.order > 1}
+    for name in re.findall(r"`(?:ex\.)?([A-Z][A-Za-z]+)\b", page.partition("## Things")[0]):
+        assert hasattr(ex, name), name

@@ -32,8 +32,10 @@ from ..diagnostics._trial import units
 from ..distributions import (
     Joint,
     OneHotCategorical,
+    PerturbAndMAP,
     PlackettLuce,
     Subset,
+    SubsetSolver,
     TopK,
     joint,
     require,
@@ -216,6 +218,7 @@ def _examples() -> dict[str, Joint]:
         Subset(three, 2),
         TopK(three, 2),
         PlackettLuce(three),
+        PerturbAndMAP(three, SubsetSolver(2)),
         dist.Normal(half, half),
         dist.MultivariateNormal(three, jnp.eye(3)),
         dist.Exponential(half),
@@ -232,7 +235,8 @@ def capability_table() -> str:
     examples, rows = _examples(), []
     for name, sentence in capabilities().items():
         have = [q for q, views in examples.items() if _has(views, name)]
-        shown = "every distribution" if len(have) == len(examples) else ", ".join(have)
+        lack = [q for q in examples if q not in have]
+        shown = ", ".join(have) if len(lack) > 2 else " but ".join(["all", *lack])
         rows.append([f"`{name}`", sentence, shown])
     return _left(markdown(["needs", "what it is", "who has it, of those tried"], rows))
 
