@@ -15,6 +15,7 @@ from rich.console import Console
 from ._errors import ExpectaxError, complain
 from .lab import devices, show, watch
 from .lab.config import TrainConfig
+from .lab.data.command import DataOptions, run_data
 from .lab.errors import NonFiniteError, UsageError, unknown
 from .lab.run_folder import RunFolder, claim_folder, fresh_folder, unfinished_folder
 
@@ -292,6 +293,7 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(CompareOptions, _compare),
     "recommend": Command(RecommendOptions, _recommend),
     "reproduce": Command(ReproduceOptions, _reproduce),
+    "data": Command(DataOptions, lambda options, _: run_data(options, Console())),
 }
 
 if __name__ == "__main__":

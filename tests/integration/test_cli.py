@@ -39,7 +39,7 @@ def test_the_command_is_installed_and_helps_without_a_traceback():
     )
     assert done.returncode == 0
     assert not done.stderr
-    for command in ("train", "list", "compare", "recommend", "reproduce"):
+    for command in ("train", "list", "compare", "recommend", "reproduce", "data"):
         assert command in done.stdout
 
 
@@ -47,7 +47,7 @@ def test_help_names_every_model_data_set_and_option(capsys):
     assert run("train", "--help") == 0
     text = capsys.readouterr().out
     options = {o for recipe in RECIPES.values() for o in recipe.options}
-    for flag in ("run-dir", "resume", "data-dir", "num-seeds", *options):
+    for flag in ("run-dir", "resume", "data-dir", "binarization", "num-seeds", *options):
         assert "--" + flag.replace("_", "-") in text
     for name in (*MODELS, *DATASETS):
         assert name in text
@@ -76,11 +76,12 @@ MISTAKES = {
     "no value": (["train", "--steps"], ["--steps"]),
     "no such model": (["train", "--model", "deep"], ["deep", *MODELS]),
     "no such data": (["train", "--data", "cifar"], ["cifar", *DATASETS]),
+    "no such binarization": (["train", "--binarization", "static"], ["--data digits", "threshold"]),
     "no such estimator": (["train", "--estimator", "disram"], ["disram", *RECIPES]),
     "another's option": (["train", "--num-pairs", 2, "--estimator", "arm"], ["--num-pairs", "arm"]),
     "a bad number": (["train", "--steps", 0], ["--steps is 0"]),
     "too large a batch": (["train", "--batch-size", 5000], ["5000", "1438"]),
-    "no folder of data": (["train", "--data", "mnist"], ["--data-dir"]),
+    "no data": (["train", "--data", "mnist"], ["nowhere/mnist/train-images", "--data-dir"]),
     "no such folder": (
         ["train", "--data", "mnist", "--data-dir", "nowhere"],
         ["nowhere/train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a402"],

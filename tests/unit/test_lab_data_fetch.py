@@ -130,9 +130,15 @@ def test_offline_nothing_is_asked_for(server, tmp_path, monkeypatch):
     assert not asked
 
 
-def test_a_file_with_no_known_address_says_so(tmp_path):
-    with pytest.raises(UsageError, match=r"no address(.|\n)*--data-dir"):
-        fetch(DataFile("chardata.mat", None, 0), tmp_path)
+def test_what_cannot_be_known_again_is_never_asked_for(server, tmp_path):
+    address, asked = server
+    url = f"{address}/good/chardata.mat"
+    with pytest.raises(UsageError, match=r"no checksum of it(.|\n)*--data-dir") as error:
+        fetch(DataFile("chardata.mat", None, 0, (url,)), tmp_path)
+    assert url in str(error.value)
+    assert not asked
+    with pytest.raises(UsageError, match="no address"):
+        fetch(DataFile("bits.bin", sha256_of(BODY), 0), tmp_path)
 
 
 def test_a_set_is_downloaded_where_no_folder_is_passed_and_mended_if_altered(

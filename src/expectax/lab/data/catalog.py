@@ -62,7 +62,7 @@ DATASETS: dict[str, Source] = {
         classes=_CLOTHES,
     ),
     "static-mnist": Source(
-        title="static MNIST",
+        title="Static MNIST",
         folder="static-mnist",
         forms=(STATIC_MNIST,),
         shape=(28, 28),

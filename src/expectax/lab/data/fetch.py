@@ -40,7 +40,8 @@ def fetch(
     if path.exists() and _sound(file, folder):
         return path
     failures = []
-    for url in file.urls if not os.environ.get(OFFLINE) else ():
+    able = file.sha256 is not None and not os.environ.get(OFFLINE)
+    for url in file.urls if able else ():
         note(f"downloading {url}")
         failure = _retrieve(url, file, folder)
         if failure is None:
@@ -106,15 +107,19 @@ def _wrapped(error: BaseException) -> BaseException | None:
 
 
 def _cannot(file: DataFile, folder: pathlib.Path, failures: list[str]) -> str:
+    at = f" (it is at {' or '.join(file.urls)})" if file.urls else ""
     if failures:
         why = "; ".join(failures)
-    elif file.urls:
-        why = f"{OFFLINE} is set, and the file is not there (it is at {' or '.join(file.urls)})"
+    elif file.sha256 is None:
+        why = f"no checksum of it was published, so it is only read where you put it{at}"
+    elif not file.urls:
+        why = "no address of it is known"
     else:
-        why = "it can be had from no address that its checksum is known for"
+        why = f"{OFFLINE} is set{at}"
     known = f" (its sha256 is {file.sha256})" if file.sha256 else ""
+    again = "try again with a network" if file.sha256 else f"put the file in {folder} yourself"
     return complain(
         f"data file {folder / file.name} cannot be downloaded",
         f"{why}{known}",
-        "try again with a network, or pass --data-dir DIR of a folder that has the file",
+        f"{again}, or pass --data-dir DIR of a folder that has the file",
     )

@@ -22,7 +22,8 @@ class DataFile:
         name: of the file.
         sha256: of its bytes, in hexadecimal; None where none was ever published.
         size: in bytes; 0 where the checksum is not known either.
-        urls: where it can be had, the first that answers wins. None of them without a checksum.
+        urls: where it can be had, the first that answers wins. Without a checksum it is for people
+            to fetch: nothing is downloaded that cannot be known again.
         zipped: whether NAME.gz serves as well; checksum and size are of what is in it.
         optional: whether the set can be used without it.
     """
@@ -51,7 +52,7 @@ class DataFile:
                 and both checksums.
         """
         path = self.locate(folder)
-        raw = read_bytes(path, self.sha256)
+        raw = self._bytes(path)
         if path.name != self.name:
             raw = unzip(path, raw)
         if self.sha256 is not None and (found := sha256_of(raw)) != self.sha256:
@@ -66,25 +67,25 @@ class DataFile:
             )
         return raw
 
+    def _bytes(self, path: pathlib.Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            known = f" (its sha256 is {self.sha256})" if self.sha256 else ""
+            at = f" from {self.urls[0]}" if self.urls else ""
+            raise UsageError(
+                complain(
+                    f"data file {path} cannot be read",
+                    f"{error.strerror or error}{known}",
+                    f"put the published file there{at}, or pass --data-dir of the folder that "
+                    "has it",
+                )
+            ) from error
+
 
 def sha256_of(raw: bytes) -> str:
     """The checksum, in hexadecimal."""
     return hashlib.sha256(raw).hexdigest()
-
-
-def read_bytes(path: pathlib.Path, sha256: str | None) -> bytes:
-    """The bytes of a file, or an error that names it and the checksum of what should be there."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        known = f" (its sha256 is {sha256})" if sha256 else ""
-        raise UsageError(
-            complain(
-                f"data file {path} cannot be read",
-                f"{error.strerror or error}{known}",
-                "put the published file there, or pass --data-dir of the folder that has it",
-            )
-        ) from error
 
 
 def unzip(path: pathlib.Path, packed: bytes) -> bytes:

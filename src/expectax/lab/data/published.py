@@ -214,8 +214,13 @@ def _parse_omniglot_zips(files: Bytes) -> Raw:
 OMNIGLOT = Form(_ZIPS, _parse_omniglot_zips)
 OMNIGLOT_ARRAYS = Form((_OMNIGLOT_NPZ,), _parse_omniglot_npz)
 
-# its authors published no checksum of it, so it is read where it lies and never downloaded
-_CHARDATA = DataFile("chardata.mat", None, 0)
+# no checksum of it was published, so it is read where it lies and never downloaded
+_CHARDATA = DataFile(
+    "chardata.mat",
+    None,
+    0,
+    ("https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat",),
+)
 
 
 def _parse_chardata(files: Bytes) -> Raw:

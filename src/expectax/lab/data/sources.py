@@ -98,7 +98,7 @@ class Source:
         try:
             return file.read(folder)
         except UsageError as error:
-            if download and file.urls:
+            if download and file.urls and file.sha256:
                 fetch(file, folder)
                 return file.read(folder)
             if file.is_in(folder) or not (others := self._other_files(file)):
