@@ -176,12 +176,14 @@ class _Search:
 
     def _begin(self, candidate: Candidate, pool: Executor | None = None) -> Trial | None:
         """Trace a candidate, unless it is too dear or cannot serve after all."""
-        estimate = self._evaluations(candidate) * self._seconds_per_cost
-        if estimate > self._budget * _STEP_SHARE:
+        num = self._evaluations(candidate)
+        most = self._budget * _STEP_SHARE / self._seconds_per_cost
+        if num > most:  # compared as they are: 2^2000 is a whole number and no float
+            times = f"{num:,} times" if num < 1e9 else f"about 10^{math.log10(num):.0f} times"
             self._exclude(
                 candidate.name,
-                f"one gradient evaluates f {self._evaluations(candidate)} times, about "
-                f"{estimate:.2g} s: too dear for a budget of {self._budget:g} s",
+                f"one gradient evaluates f {times}: too dear for a budget of {self._budget:g} s, "
+                f"a share of which pays for {most:,.0f}",
             )
             return None
         if pool is not None and self._used() > self._budget * _COMPILE_SHARE:
