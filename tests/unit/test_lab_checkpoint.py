@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 
 import equinox as eqx
 import jax
@@ -30,6 +31,7 @@ def kept(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     for step in (1, 2, 3):
         checkpoints.save(step, state(step))
+    checkpoints.wait()
     yield checkpoints
     checkpoints.close()
 
@@ -65,6 +67,7 @@ def test_what_is_restored_has_the_same_bits_types_and_statics(kept):
 def test_only_the_latest_are_kept(kept):
     for step in (4, 5):
         kept.save(step, state(step))
+    kept.wait()
     assert kept.steps() == [5, 4, 3]
     assert all(kept.damage(step) is None for step in kept.steps())
 
@@ -136,8 +139,9 @@ def test_dying_while_writing_leaves_the_earlier_ones_whole(kept, monkeypatch, de
         replace(*paths)
 
     monkeypatch.setattr(os, "replace", dying)
+    kept.save(4, state(4))
     with pytest.raises(KeyboardInterrupt):
-        kept.save(4, state(4))
+        kept.wait()
     assert len(calls) == deaths + 1
     monkeypatch.undo()
     (step, found), lines = restored(kept)
@@ -146,8 +150,49 @@ def test_dying_while_writing_leaves_the_earlier_ones_whole(kept, monkeypatch, de
     assert same_bits(found, state(3))
     assert any(kept.folder.glob("writing-*"))
     kept.save(4, state(4))
+    kept.wait()
     assert kept.steps() == [4, 3, 2]
     assert not any(kept.folder.glob("writing-*"))
+
+
+def test_what_comes_next_does_not_wait_for_the_save_and_the_next_save_does(kept, monkeypatch):
+    go, replace, order = threading.Event(), os.replace, []
+
+    def held(*paths):
+        if "writing-manifest" not in str(paths[0]):
+            assert go.wait(60)
+            order.append(int(str(paths[1]).rpartition("/")[2]))
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", held)
+    now = state(4)
+    kept.save(4, now)
+    # the save is not done, and cannot be seen, while the state goes on
+    assert kept.steps() == [3, 2, 1]
+    now = jax.tree.map(lambda x: x + 1 if eqx.is_inexact_array(x) else x, now)
+    threading.Timer(0.05, go.set).start()
+    kept.save(5, now)
+    assert kept.steps()[0] in (4, 5)
+    kept.wait()
+    assert order == [4, 5]
+    monkeypatch.undo()
+    assert same_bits(kept._restore(4, state(9)), state(4))
+    assert same_bits(kept._restore(5, state(9)), now)
+
+
+def test_a_save_that_failed_is_not_passed_over(kept, monkeypatch):
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    kept.save(4, state(4))
+    with pytest.raises(OSError, match="no space"):
+        kept.save(5, state(5))
+    monkeypatch.undo()
+    assert kept.steps() == [3, 2, 1]
+    kept.save(5, state(5))
+    kept.wait()
+    assert kept.steps() == [5, 3, 2]
 
 
 def test_text_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -3,8 +3,11 @@
 Orbax writes the arrays into a temporary folder; a manifest of every file's sha256 joins them; one
 rename makes the folder a checkpoint. So a run killed at any instant leaves whole checkpoints and
 perhaps a temporary folder, and whatever happens to the bytes later is seen against the manifest.
+All that is done by a thread beside the training. What is stored knows no device: a run can go on
+over others.
 """
 
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -49,15 +52,38 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, keep: int = 3):
         self.folder = folder.absolute()
         self.keep = keep
-        self._orbax = ocp.StandardCheckpointer()
+        # of several processes this one alone has checkpoints, and waits for no other
+        mine = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=mine, active_processes={mine})
+        self._orbax = ocp.StandardCheckpointer(
+            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
+            multiprocessing_options=alone,
+        )
+        self._worker = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._pending: concurrent.futures.Future[None] | None = None
 
     def save(self, step: int, state: PyTree) -> None:
-        """Save the arrays of `state`; on return the checkpoint is whole or absent."""
+        """Begin to save the arrays of `state`; the save before this one is ended first.
+
+        The checkpoint becomes visible when it is whole, at the latest on return from `wait`.
+        """
+        self.wait()
+        # on the host, whence they cannot be changed: JAX's arrays are immutable
+        arrays = {name: np.asarray(storable(x)) for name, x in name_leaves(state).items()}
+        self._pending = self._worker.submit(self._write, step, arrays)
+
+    def wait(self) -> None:
+        """End the save that was begun; raise what it raised."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _write(self, step: int, arrays: dict[str, np.ndarray]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
         target, temporary = self.folder / str(step), self.folder / f"{TEMPORARY}{step}"
         temporary.mkdir()
-        self._orbax.save(temporary / _ARRAYS, jax.tree.map(storable, name_leaves(state)))
+        self._orbax.save(temporary / _ARRAYS, arrays)
         self._orbax.wait_until_finished()
         hashes = {str(p.relative_to(temporary)): _sha256(p) for p in _files(temporary)}
         write_atomically(temporary / _MANIFEST, json.dumps(hashes, indent=1))
@@ -83,6 +109,7 @@ class Checkpoints:
             like: a state with the same structure, shapes and types.
             report: called with one line for every damaged checkpoint that is passed over.
         """
+        self.wait()
         for step in self.steps():
             damage = self.damage(step)
             if damage is None:
@@ -111,7 +138,8 @@ class Checkpoints:
         arrays, static = eqx.partition(like, eqx.is_array)
         named = name_leaves(like)
         shapes = {n: jax.eval_shape(storable, leaf) for n, leaf in named.items()}
-        stored = self._orbax.restore(self.folder / str(step) / _ARRAYS, shapes)
+        empty = {n: np.empty(leaf.shape, leaf.dtype) for n, leaf in shapes.items()}
+        stored = self._orbax.restore(self.folder / str(step) / _ARRAYS, empty)
         leaves = [as_was(stored[n], leaf) for n, leaf in named.items()]
         return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), static)
 
@@ -121,8 +149,12 @@ class Checkpoints:
             shutil.rmtree(path)
 
     def close(self) -> None:
-        """End Orbax's threads."""
-        self._orbax.close()
+        """End the save that was begun, and the threads; raise what the save raised."""
+        try:
+            self.wait()
+        finally:
+            self._worker.shutdown()
+            self._orbax.close()
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:

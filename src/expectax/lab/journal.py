@@ -76,7 +76,7 @@ class Journal:
             self.folder.append_time({"step": step, "seconds": round(self.seconds, 3)})
 
     def keep(self, step: int, state: PyTree) -> None:
-        """Keep the state as a checkpoint."""
+        """Keep the state as a checkpoint; it is written beside what comes next."""
         if self._checkpoints is not None:
             self._checkpoints.save(step, state)
         self.kept = step

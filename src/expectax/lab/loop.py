@@ -78,11 +78,17 @@ class Run:
         self.data = devices.replicate(data, self.mesh)
         self.program: Program = program(task)
         self._visit = 1
+        begun = self._spread(self.program.init, self.data)
+        # no step is taken, but the whole step is traced: what cannot work raises here
+        self.start: TrainState = self._advance(begun, 0)
+
+    def _spread(self, program: Callable[..., Any], *args: Any) -> Any:
+        """A program's result, on the devices of the run."""
         with devices.on(self.mesh):
-            # no step is taken, but the whole step is traced: what cannot work raises here
-            self.start: TrainState = self.program.advance(
-                self.program.init(self.data), self.data, 0
-            )
+            return program(*args)
+
+    def _advance(self, state: TrainState, num_steps: int) -> TrainState:
+        return self._spread(self.program.advance, state, self.data, num_steps)
 
     def train(
         self,
@@ -102,7 +108,7 @@ class Run:
             NonFiniteError: the objective or a parameter is not finite. The last checkpoint is from
                 before that.
         """
-        with devices.on(self.mesh), Journal(folder, warn) as journal:
+        with Journal(folder, warn) as journal:
             return self._train(journal, report)
 
     def _train(self, journal: Journal, report: Callable[[Report], None]) -> Results:
@@ -117,7 +123,7 @@ class Run:
             point = min(end, step - step % self.task.every + self.task.every)
             state, seconds = self._advance_to(point, state, step, journal, report)
             journal.point(point, self._measured(state, point - step, journal), seconds)
-            state, step = train.forget_objective(state), point
+            state, step = self._spread(train.forget_objective, state), point
             journal.keep(step, devices.local(state))
             report(Report(step, journal.last))
         return self._finish(journal, state, end - first, time.perf_counter() - began)
@@ -136,7 +142,7 @@ class Run:
             # a clock's affair, and all processes must take the same steps
             visit = devices.first_decides(lambda step=step: min(self._visit, point - step))
             began = time.perf_counter()
-            after = self.program.advance(state, self.data, visit)
+            after = self._advance(state, visit)
             self._check_finite(state, after, step, visit, journal.kept)
             state, step = after, step + visit
             report(Report(step, journal.last))
@@ -146,9 +152,9 @@ class Run:
 
     def _measured(self, state: TrainState, since: int, journal: Journal) -> list[dict[str, Any]]:
         """One point's rows, one for each seed; `since` steps are in the objective."""
-        values = devices.local(train.measure(self.task, state, self.data))
-        values, mine = jax.device_get((values, devices.local((state.seeds.objective, state.step))))
-        objective, step = mine
+        values = self._spread(train.measure, self.task, state, self.data)
+        mine = devices.local((values, state.seeds.objective, state.step))
+        values, objective, step = jax.device_get(mine)
         for name, value in values.items():
             if not np.isfinite(value).all():
                 raise NonFiniteError(_stopped(int(step), f"{name} is not finite", journal.kept))
@@ -171,7 +177,7 @@ class Run:
             return
         state = before
         for again in range(step + 1, step + visit + 1):
-            state = self.program.advance(state, self.data, 1)
+            state = self._advance(state, 1)
             bad = [name for name, finite in _finite(state).items() if not finite]
             if bad:
                 raise NonFiniteError(_stopped(again, _describe(bad), kept))
@@ -179,9 +185,11 @@ class Run:
     def _finish(
         self, journal: Journal, state: TrainState, steps_taken: int, seconds: float
     ) -> Results:
-        found = jax.device_get(devices.local(train.finish(self.task, state, self.data)))
-        figures = {name: value.tolist() for name, value in found.items()}
-        shown = devices.local(train.pictures(self.task, state, self.data))
+        figures, shown = (
+            devices.local(self._spread(program, self.task, state, self.data))
+            for program in (train.finish, train.pictures)
+        )
+        figures = {name: np.asarray(value).tolist() for name, value in figures.items()}
         journal.finish(self.task.steps, figures)
         files = []
         if (folder := journal.folder) is not None:
