@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from expectax._errors import InvalidArgumentError
 from expectax.lab import data
 from expectax.lab.data import catalog, files, published
 from expectax.lab.data.files import DataFile, sha256_of
@@ -232,6 +233,29 @@ def test_each_binarization_makes_of_the_pictures_what_it_says(little):
 def test_a_binarization_that_the_pictures_cannot_have_is_refused(name, how, complaint, tmp_path):
     with pytest.raises(UsageError, match=complaint):
         data.load(name, tmp_path, how)  # before any file is looked for
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"train": np.zeros((7, 19), np.uint8)}, r"\(7, 19\)"),
+        ({"test": np.zeros((3, 4, 5), np.uint8)}, r"\(3, 4, 5\)"),
+        ({"valid": np.zeros((2, 21), np.uint8)}, r"\(2, 21\)"),
+        ({"train_labels": np.zeros(6)}, "7 pictures"),
+        ({"test_labels": np.zeros((3, 2))}, "3 pictures"),
+    ],
+)
+def test_pictures_and_labels_that_do_not_fit_are_refused(change, complaint):
+    parts = {
+        "train": np.zeros((7, 20), np.uint8),
+        "test": np.zeros((3, 20), np.uint8),
+        "valid": np.zeros((2, 20), np.uint8),
+        "train_labels": np.zeros(7),
+        "test_labels": np.zeros(3),
+    }
+    data.Dataset(**parts, shape=(4, 5), grey=True, summary="")
+    with pytest.raises(InvalidArgumentError, match=complaint):
+        data.Dataset(**(parts | change), shape=(4, 5), grey=True, summary="")
 
 
 def test_defaults_are_as_the_data_are_used():

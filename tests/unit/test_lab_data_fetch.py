@@ -142,7 +142,7 @@ def test_what_cannot_be_known_again_is_never_asked_for(server, tmp_path):
 
 
 def test_a_set_is_downloaded_where_no_folder_is_passed_and_mended_if_altered(
-    server, tmp_path, monkeypatch
+    server, tmp_path, monkeypatch, capsys
 ):
     address, asked = server
     monkeypatch.setenv(DATA_DIR, str(tmp_path))
@@ -162,6 +162,7 @@ def test_a_set_is_downloaded_where_no_folder_is_passed_and_mended_if_altered(
     assert np.array_equal(data.load("little").train, expected)
     assert np.array_equal(data.load("little").train, expected)
     assert len(asked) == 1
+    assert capsys.readouterr().err == f"downloading {address}/good/bits.bin\n"
     stored = tmp_path / "little" / "bits.bin"
     stored.write_bytes(OTHER)
     with pytest.raises(UsageError, match="altered"):  # a folder that was passed is left alone

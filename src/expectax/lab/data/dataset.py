@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from ..._errors import InvalidArgumentError, complain
+
 BINARIZATIONS = {
     "static": "bits as published",
     "dynamic": "binarized afresh at each use",
@@ -48,6 +50,27 @@ class Dataset(eqx.Module):
     valid: UInt8[Array, "V P"] | None = eqx.field(converter=_pictures, default=None)
     train_labels: Int[Array, "N"] | None = eqx.field(converter=_labels, default=None)
     test_labels: Int[Array, "M"] | None = eqx.field(converter=_labels, default=None)
+
+    def __check_init__(self):
+        pixels = self.shape[0] * self.shape[1]
+        pairs = ((self.train, self.train_labels), (self.valid, None), (self.test, self.test_labels))
+        for rows, labels in pairs:
+            if rows is not None and rows.shape != (len(rows), pixels):
+                raise InvalidArgumentError(
+                    complain(
+                        f"pictures of shape {rows.shape} were given for a Dataset",
+                        f"its pictures are {self.shape[0]}×{self.shape[1]}",
+                        f"pass {pixels} bytes a row",
+                    )
+                )
+            if rows is not None and labels is not None and labels.shape != (len(rows),):
+                raise InvalidArgumentError(
+                    complain(
+                        f"labels of shape {labels.shape} were given for a Dataset",
+                        f"they belong to {len(rows)} pictures",
+                        "pass one label a picture",
+                    )
+                )
 
     @property
     def mean(self) -> Float[Array, "P"]:

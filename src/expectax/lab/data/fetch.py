@@ -17,8 +17,12 @@ OFFLINE = "EXPECTAX_OFFLINE"
 _PATIENCE = 30.0  # seconds without a byte
 
 
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 def fetch(
-    file: DataFile, folder: pathlib.Path, note: Callable[[str], None] = lambda _: None
+    file: DataFile, folder: pathlib.Path, note: Callable[[str], None] = _tell
 ) -> pathlib.Path:
     """Download a file, unless the folder has it already, whole.
 
@@ -27,7 +31,7 @@ def fetch(
     Arguments:
         file: what to have.
         folder: where to; made if need be.
-        note: called with one line before each attempt.
+        note: called with one line before each attempt; by default it goes to standard error.
 
     Returns:
         The path of the file.
