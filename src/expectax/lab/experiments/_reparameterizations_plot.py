@@ -77,16 +77,18 @@ def draw(
     figure.text(
         0.15 / width,
         1 - 0.2 / height,
-        f"Every reparameterization: {num_draws:,} draws of each on the exact density (black), and "
-        "below it the derivatives of E[f], f(x) = log(1 + |x − ½|²).",
+        f"Every reparameterization: {num_draws:,} draws of each way (the first filled, the others "
+        "drawn as lines) on the exact density (black), and the derivatives of E[f], "
+        "f(x) = log(1 + |x − ½|²).",
         va="top",
         fontsize=14,
     )
     figure.text(
         0.15 / width,
         1 - 0.52 / height,
-        "Derivatives: measured minus exact (the number on the left, by quadrature), in per cent "
-        "of the scale. Bars: what 4.48 standard errors allow. Shaded: ± 2 %.",
+        "Derivatives: measured minus exact, in per cent of the largest exact one of the same "
+        "parameter. Exact, by quadrature: the number on the left. Bars: what 4.48 standard errors "
+        "allow. Shaded: ± 2 %.",
         va="top",
         fontsize=11,
         color="#444444",
