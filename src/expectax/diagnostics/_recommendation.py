@@ -118,7 +118,9 @@ class Recommendation:
             ratio = first.seconds_per_step / others[0].seconds_per_step
             verdict += f": it has no variance (at {number(ratio, 2)} times the time of the next)"
         elif others:
-            verdict += f": {number(others[0].score / first.score, 2)} times better than the next"
+            ratio = others[0].score / first.score
+            much = f"{number(ratio, 2)} times better than" if ratio >= 1.05 else "about as good as"
+            verdict += f": {much} the next"
         return f"{verdict}; {took}"
 
     def _cells(self) -> list[list[str]]:

@@ -11,7 +11,7 @@ from .._numerics import finite_logits, log_odds, log_probability, working_dtype
 from ._base import Changeable, Reparameterized, Scored, Solvable, View
 from ._bernoulli import BernoulliView
 from ._categorical import CategoricalView, OneHotView
-from ._factorized import Binary
+from ._factorized import Binary, OneHot
 from ._generic import (
     EnumerableView,
     GenericView,
@@ -168,6 +168,8 @@ def _advice(capability: type, site: View) -> str:
         return f"PerturbedArgmax() or ImplicitMLE(), which ask for draws alone{direct}"
     if capability is Binary:
         return "Bernoulli variables, or an estimator for categories: REBAR, LeaveOneOut"
+    if capability is OneHot:
+        return "OneHotCategorical variables, or an estimator for bits: DisARM, ARMS, LeaveOneOut"
     if capability is Reparameterized and _is_discrete(site):
         return "an estimator for discrete variables: DisARM, LeaveOneOut, REBAR, Enumerate"
     if isinstance(site, Reparameterized):
