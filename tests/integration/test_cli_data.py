@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import re
 import threading
 
 import numpy as np
@@ -104,12 +105,13 @@ def test_the_list_tells_where_each_set_is_and_in_what_state(little, files, capsy
     out = listed()
     for words in ("verified, 1 kB", "4×5"):
         assert words in row(out, "little")
-    assert f"little              {little}\n" in out  # on a line of its own, to be copied
+    assert re.search(rf"^little +{little}$", out, re.M)  # on a line of its own, to be copied
     (little / "labels").unlink()
     (little / "test").write_bytes(files["test"][:-1])
     assert "verified: train; altered: test; missing: labels, 1 kB" in row(listed(), "little")
     assert run("list", "little") == 0
     assert "digits" not in capsys.readouterr().out
+    assert run("list", "digits") == run("list", "digits", "--data-dir", little) == 0
 
 
 def test_fetch_brings_what_load_and_verify_then_find(little, files, capsys, tmp_path):

@@ -16,7 +16,7 @@ from ..show import show_lines
 from .catalog import DATASETS, chosen_binarization
 from .dataset import BINARIZATIONS
 from .fetch import fetch
-from .files import DataFile, folder_of, home
+from .files import DATA_DIR, DataFile, folder_of, home
 from .sources import Source
 
 
@@ -78,7 +78,7 @@ def _list(options: DataOptions, console: Console) -> None:
     table.add_column("--data", no_wrap=True)
     for heading in ("found", "split", "--binarization", "source and licence"):
         table.add_column(heading)
-    lies = {}
+    lies: dict[str, object] = {}
     for name in [options.name] if options.name else DATASETS:
         source = DATASETS[name]
         default, *others = source.binarizations
@@ -92,10 +92,10 @@ def _list(options: DataOptions, console: Console) -> None:
         if source.forms:
             lies[name] = folder_of(source.folder, options.data_dir)
     console.print(table)
-    width = max(map(len, ["without --data-dir", *lies]))
-    show_lines(console, {f"{name:<{width}}": folder for name, folder in lies.items()})
     if options.data_dir is None:
-        show_lines(console, {"without --data-dir": f"{home()}; another by EXPECTAX_DATA_DIR"})
+        lies["without --data-dir"] = f"{home()}; another by {DATA_DIR}"
+    if lies:
+        show_lines(console, lies)
 
 
 def _found(name: str, source: Source, data_dir: pathlib.Path | None) -> str:
@@ -140,7 +140,7 @@ def _fetch(options: DataOptions, console: Console) -> None:
     for file in source.form(folder).files:
         with console.status(f"fetching {file.name}"):
             path = fetch(file, folder, lambda line: show_lines(console, {"": line}))
-        show_lines(console, {file.name: f"verified, {path}"})
+        show_lines(console, {file.name: f"{check(file, folder)}, {path}"})
 
 
 def _verify(options: DataOptions, console: Console) -> None:
