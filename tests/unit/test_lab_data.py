@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pytest
 
 from expectax._errors import InvalidArgumentError
 from expectax.lab import data
-from expectax.lab.data import catalog, files, published
+from expectax.lab.data import catalog, fetch, files, published
 from expectax.lab.data.files import DataFile, sha256_of
 from expectax.lab.data.sources import Form, Raw, Source
 from expectax.lab.errors import UsageError
@@ -360,3 +361,19 @@ def test_nltcs_reads_the_same_from_its_text_and_from_its_arrays(tmp_path):
     assert np.array_equal(text.valid, arrays.valid)
     assert np.array_equal(text.test, arrays.test)
     assert hashlib.sha256((tmp_path / "nltcs.train.data").read_bytes()).hexdigest().startswith("e5")
+
+
+def test_the_page_describes_every_set_as_it_is():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    first, _ = page.split("## Where files lie")
+    rows = {row.split("`")[1]: row for row in first.splitlines() if row.startswith("| `")}
+    for name, source in data.DATASETS.items():
+        cells = [cell.strip() for cell in rows[name].strip("|").split("|")]
+        assert cells[3] == ", ".join(source.binarizations)
+        counts = re.findall(r"[\d,]{3,}\d", source.split)
+        assert [count for count in counts if count in cells[2]] == counts
+        for form in source.forms:
+            assert all(f"`{file.name}`" in page for file in form.files)
+            assert f"`{source.folder}`" in page
+    assert f"`{files.DATA_DIR}`" in page
+    assert f"`{fetch.OFFLINE}`" in page
