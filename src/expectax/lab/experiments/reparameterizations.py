@@ -59,7 +59,7 @@ class Settings:
 
 
 FULL = Settings()
-QUICK = Settings(num_draws=2**18, power=0.04)
+QUICK = Settings(num_draws=2**18, power=0.05)
 
 
 @dataclasses.dataclass(frozen=True)
