@@ -59,7 +59,7 @@ class Settings:
 
 
 FULL = Settings()
-QUICK = Settings(num_draws=2**18, power=0.05)
+QUICK = Settings(num_draws=2**18, power=0.06)
 
 
 @dataclasses.dataclass(frozen=True)
