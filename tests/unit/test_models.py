@@ -11,7 +11,7 @@ import pytest
 
 import expectax as ex
 from expectax.distributions import joint
-from expectax.models import categorical_vae, linear_vae, nonlinear_vae
+from expectax.models import PixelBias, binary_vae, categorical_vae, linear_vae, nonlinear_vae
 
 MEAN = jnp.array([0.2, 0.5, 0.9, 0.0])
 MODELS = {
@@ -106,6 +106,55 @@ def test_draws_from_the_prior_have_its_mean(name):
     error = drawn.std(0) / num**0.5
     assert jnp.all(4.5 * error < 0.02)  # the check has power
     assert jnp.all(jnp.abs(drawn.mean(0) - exact) < 4.5 * error)
+
+
+@pytest.mark.parametrize("make", [binary_vae, categorical_vae])
+def test_the_decoder_starts_at_the_data_by_a_bias_or_an_offset_or_not_at_all(make):
+    mean = jnp.array([0.2, 0.5, 0.9995, 0.0])
+    size = (2,) if make is binary_vae else (2, 3)
+    kinds = {bias: make(jax.random.key(0), mean, *size, pixel_bias=bias) for bias in PixelBias}
+    z = all_draws(kinds[PixelBias.NONE])[:3]
+    logits = {bias: model.pixel_logits(z) for bias, model in kinds.items()}
+    start = jax.scipy.special.logit(jnp.clip(mean, 0.001, 0.999))
+    # the offset comes on top of the decoder's own bias, which the trained one replaces
+    assert np.allclose(logits[PixelBias.FIXED] - logits[PixelBias.NONE], start, atol=1e-4)
+    own = kinds[PixelBias.NONE].decoder.layers[-1].bias
+    assert np.allclose(logits[PixelBias.TRAINED] - logits[PixelBias.NONE], start - own, atol=1e-4)
+    assert [kinds[bias].offset is None for bias in PixelBias] == [True, False, True]
+
+    x = all_pictures()[:3]
+    loss = lambda model: model.log_joint(x, z).sum()
+    gradient = eqx.filter_jit(eqx.filter_grad(loss))(kinds[PixelBias.FIXED])
+    assert not np.any(gradient.offset)
+    assert np.any(gradient.decoder.layers[-1].bias)
+
+
+@pytest.mark.parametrize("make", [binary_vae, categorical_vae])
+def test_a_uniform_prior_is_uniform_whatever_its_logits_and_has_no_gradient(make):
+    size = (3,) if make is binary_vae else (2, 3)
+    model = make(jax.random.key(0), MEAN, *size, uniform_prior=True)
+    model = eqx.tree_at(lambda m: m.prior_logits, model, jnp.ones_like(model.prior_logits))
+    z = all_draws(model)
+    assert np.allclose(model.log_prior(z), -np.log(len(z)))
+    assert np.allclose(model.prior().log_prob(z), -np.log(len(z)))
+    gradient = eqx.filter_grad(lambda m: m.log_joint(jnp.zeros(4), z).sum())(model)
+    assert not np.any(gradient.prior_logits)
+
+
+def test_input_and_latents_enter_as_they_are_if_asked():
+    plain = binary_vae(jax.random.key(0), MEAN, 3, demean=False, signed=False)
+    x, z = all_pictures(), all_draws(plain)
+    assert np.allclose(plain.posterior(x).base_dist.logits, plain.encoder(x), atol=1e-6)
+    assert jnp.array_equal(plain.pixel_logits(z), plain.decoder(z))
+    usual = linear_vae(jax.random.key(0), MEAN, 3)
+    shifted = usual.encoder(x - MEAN)
+    assert np.allclose(usual.posterior(x).base_dist.logits, shifted, atol=1e-6)
+    assert jnp.array_equal(usual.pixel_logits(z), usual.decoder(2 * z - 1))
+
+
+def test_a_pixel_bias_of_another_kind_is_refused():
+    with pytest.raises(ex.InvalidArgumentError, match=r"PixelBias\.FIXED"):
+        binary_vae(jax.random.key(0), MEAN, 3, pixel_bias="fixed")
 
 
 def test_two_models_of_one_description_have_one_structure():

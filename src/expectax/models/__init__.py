@@ -1,11 +1,21 @@
 """Equinox modules: parameters, log-densities, and q-builders. No estimator and no objective."""
 
-from ._layers import Network as Network, with_zero_last_layer as with_zero_last_layer
+from ._builders import (
+    binary_vae as binary_vae,
+    categorical_vae as categorical_vae,
+    linear_vae as linear_vae,
+    nonlinear_vae as nonlinear_vae,
+)
+from ._gaussian import GaussianVAE as GaussianVAE, gaussian_vae as gaussian_vae
+from ._hierarchy import HierarchicalVAE as HierarchicalVAE, hierarchical_vae as hierarchical_vae
+from ._layers import (
+    Network as Network,
+    PixelBias as PixelBias,
+    leaky_rectifier as leaky_rectifier,
+    with_zero_last_layer as with_zero_last_layer,
+)
 from ._vae import (
     AbstractVAE as AbstractVAE,
     BinaryVAE as BinaryVAE,
     CategoricalVAE as CategoricalVAE,
-    categorical_vae as categorical_vae,
-    linear_vae as linear_vae,
-    nonlinear_vae as nonlinear_vae,
 )

@@ -1,5 +1,6 @@
-"""Networks over any number of leading axes."""
+"""Networks over any number of leading axes, and how models of pictures start."""
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._errors import InvalidArgumentError, complain, describe
+from .._numerics import softplus
 
 
 class Network(eqx.Module):
@@ -63,3 +67,57 @@ def with_zero_last_layer(network: Network) -> Network:
     last = network.layers[-1]
     zeros = jax.tree.map(jnp.zeros_like, eqx.filter(last, eqx.is_inexact_array))
     return eqx.tree_at(lambda n: n.layers[-1], network, eqx.combine(zeros, last))
+
+
+def bernoulli_log_prob(logits: Float[Array, "... D"], b: Float[Array, "... D"]) -> Array:
+    """The log-probability of D bits, shape (...), in nats; linear in b, also between 0 and 1."""
+    return jnp.sum(b * logits - softplus(logits), axis=-1)
+
+
+def leaky_rectifier(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """max(x, 0.3 x)."""
+    return jax.nn.leaky_relu(x, negative_slope=0.3)
+
+
+class PixelBias(enum.Enum):
+    """What a decoder starts from, besides its weights.
+
+    Attributes:
+        TRAINED: its last bias starts at the logit of the mean picture.
+        FIXED: that logit is added to what the decoder says, for good, and is not learned; the
+            decoder's own bias starts as Equinox has it.
+        NONE: it knows nothing of the mean picture.
+    """
+
+    TRAINED = "trained"
+    FIXED = "fixed"
+    NONE = "none"
+
+
+def data_logits(mean: Float[Array, "P"], least: float = 1e-3) -> Float[Array, "P"]:
+    """The logit of the mean pixel, the mean clipped to [least, 1 − least]."""
+    p = jnp.clip(mean, least, 1 - least)
+    return jnp.log(p) - jnp.log1p(-p)
+
+
+def started(
+    decoder: Network, mean: Float[Array, "P"], bias: PixelBias
+) -> tuple[Network, Float[Array, "P"] | None]:
+    """The decoder of pixels with its start, and the offset of its logits if there is one."""
+    if not isinstance(bias, PixelBias):
+        raise InvalidArgumentError(
+            complain(
+                f"a model was given {describe(bias)} as its pixel bias",
+                "there are three ways to start a decoder",
+                "pass PixelBias.TRAINED, PixelBias.FIXED or PixelBias.NONE",
+            )
+        )
+    logits = data_logits(mean)
+    if bias is PixelBias.TRAINED:
+        return with_last_bias(decoder, logits), None
+    return decoder, logits if bias is PixelBias.FIXED else None
+
+
+def centers(mean: Float[Array, "P"], demean: bool) -> Float[Array, "P"]:
+    """What a model takes from its input: the mean picture, or nothing."""
+    return mean if demean else jnp.zeros_like(mean)

@@ -1,5 +1,6 @@
 """Bounds on log p(x) from hard draws, to evaluate with: values only, no gradient."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +13,9 @@ from .._trees import first
 from .._types import PRNGKey
 from ..distributions import joint
 from ._elbo import LogJoint
+
+LogWeight = Callable[[Any], Float[Array, "*batch"]]
+"""From a key, which draws z, to log p(x, z) − log q(z), shape batch, in nats."""
 
 
 def importance_bound(
@@ -44,8 +48,7 @@ def importance_bound(
 
     Reference: Burda, Grosse & Salakhutdinov (2016), eq. 8.
     """
-    total = _stream(key, q, log_joint, num_samples, jnp.logaddexp, -jnp.inf)
-    return total - jnp.log(num_samples)
+    return importance_weighted(key, _log_weight(q, log_joint), num_samples)
 
 
 def hard_elbo(
@@ -62,13 +65,35 @@ def hard_elbo(
         >>> print(f"{hard_elbo(jax.random.key(0), q, lambda z: 0 * z.sum(-1)):.4f}")
         1.3863
     """
-    return _stream(key, q, log_joint, num_samples, jnp.add, 0.0) / num_samples
+    return averaged(key, _log_weight(q, log_joint), num_samples)
+
+
+def importance_weighted(key: PRNGKey, log_weight: LogWeight, num_samples: int) -> Array:
+    """log of the mean of exp(`log_weight`) over draws, without gradient."""
+    total = _stream(key, log_weight, num_samples, jnp.logaddexp, -jnp.inf)
+    return total - jnp.log(num_samples)
+
+
+def averaged(key: PRNGKey, log_weight: LogWeight, num_samples: int) -> Array:
+    """The mean of `log_weight` over draws, without gradient."""
+    return _stream(key, log_weight, num_samples, jnp.add, 0.0) / num_samples
+
+
+def _log_weight(q: Any, log_joint: LogJoint) -> LogWeight:
+    """log p(x, z) − log q(z) at a draw z."""
+    views = joint(jax.lax.stop_gradient(q))
+
+    def log_weight(key: Any) -> Array:
+        draws = views.sample(key, 1)
+        return log_joint(first(draws)) - views.log_prob(draws)[0]
+
+    return log_weight
 
 
 def _stream(
-    key: PRNGKey, q: Any, log_joint: LogJoint, num_samples: int, fold: Any, start: float
+    key: PRNGKey, log_weight: LogWeight, num_samples: int, fold: Any, start: float
 ) -> Array:
-    """Fold log p(x, z) − log q(z) over draws made one after the other."""
+    """Fold log-weights over draws made one after the other."""
     if num_samples < 1:
         raise InvalidArgumentError(
             complain(
@@ -77,14 +102,11 @@ def _stream(
                 "pass num_samples of at least 1",
             )
         )
-    views = joint(jax.lax.stop_gradient(q))
 
     def step(so_far: Array, key: Any) -> tuple[Array, None]:
-        draws = views.sample(key, 1)
-        log_weight = log_joint(first(draws)) - views.log_prob(draws)[0]
-        held = jax.lax.stop_gradient(log_weight).astype(so_far.dtype)
+        held = jax.lax.stop_gradient(log_weight(key)).astype(so_far.dtype)
         return fold(so_far, held), None
 
-    dtype = jax.eval_shape(log_joint, views.example()).dtype
-    begin = jnp.full(views.batch_shape, start, working_dtype(dtype))
+    shape = jax.eval_shape(log_weight, key)
+    begin = jnp.full(shape.shape, start, working_dtype(shape.dtype))
     return jax.lax.scan(step, begin, jax.random.split(key, num_samples))[0]
