@@ -93,6 +93,18 @@ class ReproduceOptions:
     """folder for tables and pictures; by default the first free runs/NAME-N"""
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """a minute's version"""
+    steps: int | None = None
+    """optimiser steps, where a model is trained; by default as published"""
+    num_seeds: int | None = None
+    """independent copies, where a model is trained"""
+    data: str | None = None
+    """data set, of those that the experiment was published on"""
+    data_dir: pathlib.Path | None = None
+    """folder with the published files of the data set, or the folder above it"""
+    only: str = ""
+    """contenders to train, separated by commas; by default all"""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """go on in --run-dir with what was trained there"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -269,13 +281,20 @@ def _recommend(options: RecommendOptions, argv: list[str]) -> None:
 
 def _reproduce(options: ReproduceOptions, argv: list[str]) -> None:
     del argv
-    from .lab.experiments import EXPERIMENTS
+    from .lab.experiments import EXPERIMENTS, tailored
 
     if options.name not in EXPERIMENTS:
         raise unknown("experiment", options.name, list(EXPERIMENTS))
-    console = Console()
-    path = fresh_folder(options.run_dir, options.name)
-    EXPERIMENTS[options.name].run(path, options.quick, console)
+    experiment = EXPERIMENTS[options.name]
+    names = ("steps", "num_seeds", "data", "data_dir")
+    given: dict[str, Any] = {n: x for n in names if (x := getattr(options, n)) is not None}
+    if only := tuple(name.strip() for name in options.only.split(",") if name.strip()):
+        given["only"] = only
+    if given or options.resume:
+        experiment = tailored(experiment, given, options.resume)
+    console, path = Console(), options.run_dir
+    path = unfinished_folder(path) if options.resume else fresh_folder(path, options.name)
+    experiment.run(path, options.quick, console)
     show.show_lines(console, {"run folder": path})
 
 

@@ -5,6 +5,7 @@ To add one: a module with an `Experiment`, and a line here.
 
 from . import (
     control_variates,
+    disarm_vae,
     gaussian_mean,
     one_bit,
     reparameterizations,
@@ -12,8 +13,9 @@ from . import (
     two_hundred_bits,
 )
 from ._base import Experiment as Experiment
+from ._training import TrainingExperiment as TrainingExperiment, tailored as tailored
 
-EXPERIMENTS: dict[str, Experiment] = {
+EXPERIMENTS: dict[str, Experiment | TrainingExperiment] = {
     experiment.name: experiment
     for experiment in (
         one_bit.EXPERIMENT,
@@ -22,6 +24,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         temperature.EXPERIMENT,
         control_variates.EXPERIMENT,
         reparameterizations.EXPERIMENT,
+        disarm_vae.EXPERIMENT,
     )
 }
 """By name, as `expectax reproduce` reads them."""

@@ -1,0 +1,114 @@
+"""What the experiments that train VAEs on pictures have in common."""
+
+import dataclasses
+import pathlib
+from typing import Any, ClassVar, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .. import vae
+from ..data import Dataset, load
+from ..evaluate import gradient_variance
+from ..task import AbstractTask, Values
+from ._training_plot import Panel
+
+BOUND_SAMPLES = 100
+"""m of the bound at the end."""
+
+NUM_GRADIENTS = 1000
+"""Gradients drawn for the variance at the end."""
+
+FIGURES = ("train_elbo", "test_elbo", f"test_bound_{BOUND_SAMPLES}", "gradient_variance")
+
+PANELS = (
+    Panel("train_elbo", "Train ELBO, nats a picture: mean ± s.e."),
+    Panel("train_elbo", "The same, by the clock", clock=True),
+    Panel("test_elbo", "Test ELBO, nats a picture"),
+    Panel("gradient_variance", "Variance of the encoder's gradient, summed", log=True),
+)
+
+_WORDS = {
+    "train_elbo": "train ELBO",
+    "test_elbo": "test ELBO",
+    f"test_bound_{BOUND_SAMPLES}": f"test {BOUND_SAMPLES}-sample bound",
+    "test_bound": "test −ELBO",
+    "train_bound": "train −ELBO",
+    "codes_in_use": "codes in use",
+    "gradient_variance": "variance of the encoder's gradient",
+}
+
+
+class AbstractPictureTask(AbstractTask):
+    """A model of pictures.
+
+    Attributes:
+        data: a key of `DATASETS`.
+        data_dir: where its files lie.
+        binarization: a key of `BINARIZATIONS`; None for the data set's own.
+    """
+
+    data: str
+    data_dir: pathlib.Path | None
+    binarization: str | None
+
+    def load(self) -> Dataset:
+        return load(self.data, self.data_dir, self.binarization)
+
+    def words(self, name: str) -> str:
+        return _WORDS.get(name) or super().words(name)
+
+    def unit(self, name: str) -> str:
+        return "nats a picture" if name.startswith(("test_", "train_")) else ""
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        task = super().from_json(stored)
+        place = None if task.data_dir is None else pathlib.Path(task.data_dir)
+        return dataclasses.replace(task, data_dir=place)  # type: ignore[type-var]
+
+
+class AbstractVAETask(AbstractPictureTask):
+    """A VAE whose gradient is estimated; what is learned has a `model`."""
+
+    headline: ClassVar[tuple[str, ...]] = ("train_elbo", "test_elbo")
+
+    def measure(self, key, learned, data):
+        return self.points(key, learned, data, data.train[: len(data.test)], 5_000, 32)
+
+    def finish(self, key, learned, data):
+        points_key, bound_key = jax.random.split(key)
+        rows, m = data.test, BOUND_SAMPLES
+        bound = vae.mean_bound(bound_key, learned.model, data, rows, m)
+        found = self.points(points_key, learned, data, data.train, 100_000, NUM_GRADIENTS)
+        return found | {f"test_bound_{m}": bound}
+
+    def points(
+        self, key: Any, learned: Any, data: Dataset, train: Array, enough: int, gradients: int
+    ) -> Values:
+        """Bounds from hard draws, and the variance of the encoder's gradient, at this point.
+
+        Arguments:
+            key: consumed.
+            learned: as the task has it.
+            data: pictures.
+            train: rows for the train ELBO.
+            enough: draws, over all rows, that make a mean smooth: with few rows, more for each.
+            gradients: drawn for the variance, for a batch of the first training pictures.
+        """
+        train_key, test_key, x_key, key = jax.random.split(key, 4)
+        x = data.binarize(x_key, data.train[: self.batch_size])
+        loss = eqx.Partial(self._of_batch, x)
+        where = lambda tree: tree.model.encoder
+        each = lambda rows: max(1, enough // len(rows))
+        elbo = lambda key, rows: vae.mean_elbo(key, learned.model, data, rows, each(rows))
+        return {
+            "train_elbo": elbo(train_key, train),
+            "test_elbo": elbo(test_key, data.test),
+            "gradient_variance": gradient_variance(key, loss, learned, where, gradients),
+        }
+
+    def _of_batch(self, x: Array, learned: Any, key: Any) -> Array:
+        return self.objective(learned, x, key, jnp.asarray(self.steps))

@@ -1,0 +1,264 @@
+"""Experiments that train: contenders, deaths, tables that say what was not done, and the VAEs."""
+
+import dataclasses
+import io
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import rich.console
+
+import expectax as ex
+from expectax import cli
+from expectax.distributions import joint
+from expectax.lab.errors import UsageError
+from expectax.lab.estimators import RECIPES
+from expectax.lab.experiments import EXPERIMENTS, _training, disarm_vae, tailored
+from expectax.lab.experiments._training import TrainingExperiment
+from expectax.lab.experiments._training_plan import Asked, Contender, Plan
+from expectax.lab.experiments._training_plot import Panel
+from expectax.lab.experiments._training_table import judge
+from expectax.lab.journal import Journal
+from expectax.lab.task import AbstractTask
+from expectax.models import linear_vae
+from expectax.objectives import neg_elbo
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean(AbstractTask):
+    """The mean of numbers, by noisy steps."""
+
+    rate: float = 0.1
+    steps: int = 100
+    batch_size: int = 4
+    seed: int = 0
+    num_seeds: int = 3
+
+    def load(self):
+        return jnp.linspace(-1, 3, 20)
+
+    def num_rows(self, data):
+        return len(data)
+
+    def batch(self, key, data, rows):
+        return data[rows] + 0.1 * jax.random.normal(key, rows.shape)
+
+    def init(self, key, data):
+        del data
+        return jax.random.normal(key)
+
+    def objective(self, learned, batch, key, step):
+        del key, step
+        return jnp.mean((batch - learned) ** 2)
+
+    def optimizers(self):
+        return {"": optax.sgd(self.rate)}
+
+    def measure(self, key, learned, data):
+        del key
+        return {"mean": learned, "error": (learned - jnp.mean(data)) ** 2}
+
+    def unit(self, name):
+        return "inches" if name == "mean" else ""
+
+
+def plan(asked: Asked) -> Plan:
+    task = Mean(steps=asked.choose("steps", 100, 10))
+    contenders = (
+        Contender("slow", task, "1 + 0", {"mean": "1.00"}),
+        Contender("fast", dataclasses.replace(task, rate=0.3), "1 + 0", {"mean": "3.00"}),
+    )
+    panels = (Panel("error", "error", log=True), Panel("mean", "mean", clock=True))
+    return Plan("The mean.", contenders, ("mean", "error"), panels, 100, tolerance=0.3)
+
+
+EXPERIMENT = TrainingExperiment("mean", "a mean", plan)
+
+
+def console() -> rich.console.Console:
+    return rich.console.Console(record=True, width=150, file=io.StringIO())
+
+
+def numbers(folder):
+    """All that must not depend on deaths."""
+    names = ("metrics.jsonl", "results.json", "config.json")
+    return {(c, n): (folder / c / n).read_bytes() for c in ("slow", "fast") for n in names}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mean") / "run"
+    EXPERIMENT.run(folder, False, console())
+    return folder
+
+
+def test_each_contender_has_its_rows_and_the_picture_its_curves(done):
+    results = json.loads((done / "results.json").read_text())
+    assert [(row["name"], row["quantity"]) for row in results["rows"]] == [
+        *(("slow", "mean"), ("fast", "mean"), ("slow", "error"), ("fast", "error")),
+        *(("slow", "ms a step and seed"), ("fast", "ms a step and seed")),
+    ]
+    assert [row["verdict"]["holds"] for row in results["rows"][:2]] == [True, False]
+    assert results["rows"][0]["ours"] == pytest.approx(1.0, abs=0.3)
+    assert results["rows"][0]["group"] == "mean, inches"
+    assert results["settings"]["tasks"]["fast"]["rate"] == 0.3
+    curves = json.loads((done / "curves.json").read_text())
+    assert np.shape(curves["slow"]["mean"]) == (3, 51)
+    assert len(curves["slow"]["seconds"]) == len(curves["slow"]["step"]) == 51
+    assert (done / "mean.png").read_bytes().startswith(PNG)
+    assert "| slow | 1 + 0 | mean | 1.00 |" in (done / "table.md").read_text()
+
+
+@pytest.mark.parametrize("deaths", [(5, 30), (60,)])
+def test_a_death_changes_no_bit(done, tmp_path, monkeypatch, deaths):
+    kept = []
+    keep = Journal.keep
+
+    def dying(self, step, state):
+        keep(self, step, state)
+        kept.append(step)
+        if len(kept) in deaths:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "keep", dying)
+    again = dataclasses.replace(EXPERIMENT, resume=True)
+    for _ in deaths:
+        with pytest.raises(KeyboardInterrupt):
+            again.run(tmp_path / "run", False, console())
+    again.run(tmp_path / "run", False, console())
+    assert len(kept) == 100  # no point twice
+    assert numbers(tmp_path / "run") == numbers(done)
+    again.run(tmp_path / "run", False, console())  # all is there: nothing is trained
+    assert len(kept) == 100
+
+
+def test_contenders_one_by_one_come_to_the_same(done, tmp_path):
+    for asked in (Asked(only=("fast",)), Asked(only=("slow",)), Asked()):
+        dataclasses.replace(EXPERIMENT, asked=asked, resume=True).run(
+            tmp_path / "run", False, console()
+        )
+    assert numbers(tmp_path / "run") == numbers(done)
+
+
+def test_what_cannot_work_is_refused_before_anything_is_written(done, tmp_path):
+    asked = lambda **given: dataclasses.replace(EXPERIMENT, asked=Asked(**given))
+    for experiment, word in (
+        (asked(only=("slower",)), "slower"),
+        (asked(steps=0), "--steps"),
+        (asked(num_seeds=-1), "--num-seeds"),
+        (tailored(EXPERIMENTS["disarm-vae"], {"data": "nltcs"}, False), "nltcs"),
+    ):
+        with pytest.raises(UsageError, match=word):
+            experiment.run(tmp_path / "run", True, console())
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="not empty"):
+        EXPERIMENT.run(done, False, console())
+    before = numbers(done)
+    with pytest.raises(UsageError, match="as it was begun"):
+        dataclasses.replace(asked(steps=50), resume=True).run(done, False, console())
+    assert numbers(done) == before
+    with pytest.raises(UsageError, match="trains no model"):
+        tailored(EXPERIMENTS["one-bit"], {"steps": 3}, False)
+
+
+def test_another_run_in_a_contenders_folder_is_refused(done):
+    other = Contender("slow", Mean(rate=0.2), "1 + 0")
+    with pytest.raises(UsageError, match="another run"):
+        _training.train(other, done / "slow", console())
+
+
+def test_a_verdict_says_what_was_not_done():
+    whole = plan(Asked())
+    full, short = whole.contenders[0], plan(Asked(steps=40)).contenders[0]
+    near, wide = np.array([1.01, 1.02, 1.03]), np.array([0.0, 1.0, 2.0])
+    assert judge(near, "1.00", whole, full).holds is True
+    assert "DISAGREES within 0.3: −0.98" in judge(near, "2.00", whole, full).text
+    assert judge(near, "2.00", whole, full).holds is False
+    assert judge(wide, "1.00", whole, full).holds is False
+    assert "underpowered" in judge(wide, "1.00", whole, full).text
+    unjudged = {
+        "40 of 100 steps (+1.02)": judge(near, "0.00", whole, short),
+        "other split": judge(near, "1.00", whole, dataclasses.replace(full, note="other split")),
+        "single seed": judge(near[:1], "1.00", whole, full),
+        "": judge(near, "", whole, full),
+    }
+    for text, verdict in unjudged.items():
+        assert verdict.holds is None
+        assert text in verdict.text
+
+
+def test_the_command_line_hands_over_what_was_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(EXPERIMENTS, "mean", EXPERIMENT)
+
+    def run(*argv):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["reproduce", *argv])
+        return stop.value.code
+
+    assert run("mean", "--run-dir", "here", "--steps", "20", "--only", "fast") == 0
+    assert run("mean", "--run-dir", "here", "--steps", "20", "--only", "fast") == 2
+    assert run("mean", "--run-dir", "here", "--steps", "20", "--resume") == 0
+    assert run("mean", "--run-dir", "here", "--steps", "30", "--resume") == 2
+    assert run("one-bit", "--steps", "20") == 2
+    settings = json.loads((tmp_path / "here" / "results.json").read_text())["settings"]
+    assert settings["steps"] == {"slow": 20, "fast": 20}
+
+
+# binary VAEs
+
+
+def test_the_evaluations_that_the_table_states():
+    q = joint(linear_vae(jax.random.key(0), jnp.full(9, 0.3), 4).posterior(jnp.zeros((2, 9))))
+    for name in ("leave-one-out", "arm", "disarm"):
+        recipe = RECIPES[name]
+        count = recipe.estimator(**recipe.options).evaluations(q)
+        assert disarm_vae.EVALUATIONS[name] == f"{count.hard} + {count.auxiliary}"
+
+
+def test_the_relaxed_cost_in_relax_leaves_no_bias_and_is_learned():
+    task = disarm_vae.F2(estimator="relax", data="digits", num_latents=3, batch_size=2)
+    data = task.load()
+    learned = task.init(jax.random.key(1), data)
+    last = lambda learned: learned.estimator.level.network.layers[-1].weight
+    learned = eqx.tree_at(last, learned, 0.02 * jax.random.normal(jax.random.key(5), (1, 100)))
+    x = task.batch(jax.random.key(2), data, jnp.array([3, 8]))
+
+    where = lambda model: model.encoder.layers[-1].bias
+
+    def exact(bias):
+        model = eqx.tree_at(where, learned.model, bias)
+        log_joint = lambda z: model.log_joint(x, z)
+        q = model.posterior(x)
+        return jnp.mean(neg_elbo(jax.random.key(0), q, log_joint, ex.Enumerate()))
+
+    def ours(bias, key):
+        moved = dataclasses.replace(learned, model=eqx.tree_at(where, learned.model, bias))
+        return task.objective(moved, x, key, jnp.zeros((), int))
+
+    bias = where(learned.model)
+    report = ex.check_unbiased(
+        jax.random.key(3), ours, bias, reference=jax.grad(exact), num_draws=80_000
+    )
+    report.raise_unless_unbiased()
+    gradient = jax.grad(lambda e: task.objective(
+        dataclasses.replace(learned, estimator=e), x, jax.random.key(4), jnp.zeros((), int)
+    ))(learned.estimator)  # fmt: skip
+    assert gradient.scale != 0
+    assert gradient.log_temperature != 0
+
+
+def test_binary_vaes_in_small(tmp_path):
+    experiment = dataclasses.replace(EXPERIMENTS["disarm-vae"], asked=Asked(only=("disarm",)))
+    experiment.run(tmp_path / "run", True, console())
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    (bound,) = [row["ours"] for row in results["rows"] if row["quantity"] == "test ELBO"]
+    curves = json.loads((tmp_path / "run" / "curves.json").read_text())
+    assert bound > np.mean(curves["disarm"]["test_elbo"], axis=0)[0] + 0.1
+    assert (tmp_path / "run" / "disarm-vae.png").read_bytes().startswith(PNG)
