@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from .. import plots
 from ._labels import label_ends
@@ -71,6 +71,8 @@ def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Mapping[str, np.n
             error = values.std(0, ddof=1) / math.sqrt(len(values))
             axes.fill_between(x, mean - error, mean + error, color=color, alpha=0.25, linewidth=0)
         axes.plot(x, mean, color=color, linewidth=1.7, label=name)
+        if panel.clock:
+            axes.plot(x[-1:], mean[-1:], "o", color=color, markersize=5, clip_on=False)
         means.append(mean)
     axes.set_title(panel.title)
     axes.set_xlabel("seconds of all seeds" if panel.clock else "step")
@@ -79,9 +81,13 @@ def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Mapping[str, np.n
     axes.set_xlim(left=0)
     if panel.log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         _focus(axes, means)
-    label_ends(axes)
+    if not panel.clock:  # there the curves end at different places, each with a dot
+        label_ends(axes)
 
 
 def _focus(axes: Axes, means: Sequence[np.ndarray]) -> None:
