@@ -86,6 +86,7 @@ def test_the_run_folder_has_what_it_should(finished):
         assert np.isfinite(list(row.values())).all()
     times = [json.loads(line) for line in (finished / "times.jsonl").read_text().splitlines()]
     assert [row["step"] for row in times] == list(range(STEPS + 1))
+    assert [row["evaluations"] for row in times] == [10 * step for step in range(STEPS + 1)]
     seconds = [row["seconds"] for row in times]
     assert seconds == sorted(seconds)
     results = json.loads((finished / "results.json").read_text())

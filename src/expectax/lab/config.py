@@ -166,6 +166,9 @@ class TrainConfig(AbstractTask):
     def measure(self, key, learned, data):
         return vae.curves(key, learned, data, self.batch_size)
 
+    def evaluations(self, learned, batch):
+        return vae.evaluations(learned, batch)
+
     def finish(self, key, learned, data):
         model, rows = learned.model, data.test
         return {

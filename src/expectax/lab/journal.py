@@ -26,6 +26,7 @@ class Journal:
     Arguments:
         folder: the run's; None in every process but the first.
         warn: called with one line for every damaged checkpoint.
+        evaluations: of the cost, for a step of one seed; None if nobody knows.
 
     Attributes:
         kept: the step of the last checkpoint, None before there is one.
@@ -33,12 +34,18 @@ class Journal:
         last: the last point's figures by name, a value for each seed.
     """
 
-    def __init__(self, folder: RunFolder | None, warn: Callable[[str], None]):
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        warn: Callable[[str], None],
+        evaluations: int | None = None,
+    ):
         self.folder = folder
         self.kept: int | None = None
         self.seconds = 0.0
         self.last: dict[str, list[float]] = {}
         self._warn = warn
+        self._evaluations = evaluations
         self._checkpoints = None if folder is None else Checkpoints(folder.checkpoints)
 
     def __enter__(self) -> Self:
@@ -73,7 +80,10 @@ class Journal:
         self._remember(rows)
         if self.folder is not None:
             self.folder.append(rows)
-            self.folder.append_time({"step": step, "seconds": round(self.seconds, 3)})
+            cost: dict[str, Any] = {"step": step, "seconds": round(self.seconds, 3)}
+            if self._evaluations is not None:
+                cost["evaluations"] = step * self._evaluations
+            self.folder.append_time(cost)
 
     def keep(self, step: int, state: PyTree) -> None:
         """Keep the state as a checkpoint; it is written beside what comes next."""

@@ -81,6 +81,7 @@ class Run:
         begun = self._spread(self.program.init, self.data)
         # no step is taken, but the whole step is traced: what cannot work raises here
         self.start: TrainState = self._advance(begun, 0)
+        self.evaluations = self._spread(train.evaluations, task, self.start, self.data)
 
     def _spread(self, program: Callable[..., Any], *args: Any) -> Any:
         """A program's result, on the devices of the run."""
@@ -108,7 +109,7 @@ class Run:
             NonFiniteError: the objective or a parameter is not finite. The last checkpoint is from
                 before that.
         """
-        with Journal(folder, warn) as journal:
+        with Journal(folder, warn, self.evaluations) as journal:
             return self._train(journal, report)
 
     def _train(self, journal: Journal, report: Callable[[Report], None]) -> Results:

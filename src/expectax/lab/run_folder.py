@@ -5,7 +5,10 @@ import itertools
 import json
 import os
 import pathlib
+import platform
 from typing import Any, TypeVar
+
+import jax
 
 from .._errors import complain
 from .errors import UsageError
@@ -40,12 +43,14 @@ class RunFolder:
     def create(self, task: AbstractTask) -> None:
         """Make the folder, if need be, and write the config: a folder with a config is a run.
 
-        The file holds every choice and the versions of what computed it.
+        The file holds every choice, and the versions and the machine of what computed it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        versions = {name: importlib.metadata.version(name) for name in ("expectax", "jax", "optax")}
+        names = ("expectax", "jax", "jaxlib", "equinox", "numpyro", "optax")
+        versions = {name: importlib.metadata.version(name) for name in names}
         kind = type(task).__name__
         stored = {"task": kind, "config": task.to_json(), "versions": versions}
+        stored["machine"] = machine()
         write_atomically(self.config, json.dumps(stored, indent=1) + "\n")
 
     def stored(self, kind: type[_Task]) -> _Task | None:
@@ -75,7 +80,7 @@ class RunFolder:
         _append(self.metrics, rows)
 
     def append_time(self, row: dict[str, Any]) -> None:
-        """Add a row, of a step and the seconds to it, to the times."""
+        """Add a row, of a step and the seconds and evaluations to it, to the times."""
         _append(self.clock, [row])
 
     def rows(self) -> list[dict[str, Any]]:
@@ -92,6 +97,17 @@ class RunFolder:
             kept = [row for row in _rows(path) if row["step"] <= step]
             if path.exists():
                 write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def machine() -> dict[str, str]:
+    """What kind of machine this is; nothing that tells one of a kind from another."""
+    kinds = [device.device_kind for device in jax.devices()]
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+        "devices": ", ".join(f"{kinds.count(kind)} × {kind}" for kind in sorted(set(kinds))),
+    }
 
 
 def _append(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:

@@ -131,6 +131,13 @@ class AbstractTask(abc.ABC):
         del step
         return learned
 
+    def evaluations(self, learned: PyTree, batch: PyTree) -> int | None:
+        """How often a step evaluates the cost for the whole batch, wherever; None if unknown.
+
+        It is traced, not run: only shapes are known.
+        """
+        del learned, batch
+
     def finish(self, key: PRNGKeyArray, learned: PyTree, data: Any) -> Values:
         """The figures that the run comes to; those of the last point by default."""
         return self.measure(key, learned, data)

@@ -146,6 +146,19 @@ def _step(task: AbstractTask, data: Any, state: TrainState) -> TrainState:
     return TrainState(each_seed(one)(state.seeds, order), state.step + 1)
 
 
+def evaluations(task: AbstractTask, state: TrainState, data: Any) -> int | None:
+    """How often a step of one seed evaluates the cost, as the task says. Nothing is computed."""
+    found: list[int | None] = []
+
+    def trace(seeds: SeedState, data: Any) -> None:
+        seed = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, seeds)
+        batch = task.batch(seed.key, data, jnp.arange(task.batch_size))
+        found.append(task.evaluations(seed.learned, batch))
+
+    eqx.filter_eval_shape(trace, state.seeds, data)
+    return found[0]
+
+
 @eqx.filter_jit
 def forget_objective(state: TrainState) -> TrainState:
     """The state with no objective summed."""

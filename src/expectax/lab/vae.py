@@ -59,6 +59,13 @@ def objective(learned: Learned, x: Float[Array, "B P"], key: PRNGKeyArray) -> Fl
     return jnp.mean(costs)
 
 
+def evaluations(learned: Learned, x: Float[Array, "B P"]) -> int:
+    """How often the objective's gradient evaluates the cost, for the whole batch."""
+    q = joint(learned.model.posterior(x))
+    count = learned.estimator(x).evaluations(q)
+    return len(x) * (count.hard + count.auxiliary)
+
+
 def mean_elbo(
     key: PRNGKeyArray, model: AbstractVAE, data: Dataset, rows: Array, num_samples: int = 1
 ) -> Float[Array, ""]:
