@@ -152,6 +152,33 @@ def test_input_and_latents_enter_as_they_are_if_asked():
     assert jnp.array_equal(usual.pixel_logits(z), usual.decoder(2 * z - 1))
 
 
+@pytest.mark.parametrize(
+    ("shape", "hidden", "activation"),
+    [
+        ((20, 10), (512, 256), jax.nn.relu),
+        ((8, 4), (512, 256), jax.nn.relu),
+        ((1, 50), (300,), jax.nn.relu),
+    ],
+)
+def test_the_published_categorical_vaes_have_their_sizes(shape, hidden, activation):
+    make = lambda key: categorical_vae(
+        key, jnp.full(784, 0.1), *shape, hidden, activation=activation, uniform_prior=True
+    )
+    model = eqx.filter_eval_shape(make, jax.random.key(0))
+    widths = lambda n: [n.layers[0].in_features, *(layer.out_features for layer in n.layers)]
+    code = shape[0] * shape[1]
+    assert widths(model.encoder) == [784, *hidden, code]
+    assert widths(model.decoder) == [code, *hidden[::-1], 784]
+    assert model.encoder.activation is model.decoder.activation is activation
+    both = lambda m, x: (m.encoder(x), m.posterior(x).sample(jax.random.key(1)))
+    x = jax.ShapeDtypeStruct((3, 784), jnp.float32)
+    logits, draw = eqx.filter_eval_shape(both, model, x)
+    assert logits.shape == (3, code)
+    assert draw.shape == (3, *shape)
+    decoded = eqx.filter_eval_shape(lambda m, z: m.decode(z), model, draw)
+    assert decoded.shape == (3, 784)
+
+
 def test_a_pixel_bias_of_another_kind_is_refused():
     with pytest.raises(ex.InvalidArgumentError, match=r"PixelBias\.FIXED"):
         binary_vae(jax.random.key(0), MEAN, 3, pixel_bias="fixed")

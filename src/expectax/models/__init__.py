@@ -14,6 +14,16 @@ from ._layers import (
     leaky_rectifier as leaky_rectifier,
     with_zero_last_layer as with_zero_last_layer,
 )
+from ._prediction import (
+    StructuredPrediction as StructuredPrediction,
+    halves as halves,
+    structured_prediction as structured_prediction,
+)
+from ._semi_supervised import (
+    SemiSupervisedVAE as SemiSupervisedVAE,
+    semi_supervised_vae as semi_supervised_vae,
+)
+from ._structured import StructuredVAE as StructuredVAE, structured_vae as structured_vae
 from ._vae import (
     AbstractVAE as AbstractVAE,
     BinaryVAE as BinaryVAE,

@@ -126,16 +126,33 @@ def categorical_vae(
     pixel_bias: PixelBias = PixelBias.TRAINED,
     uniform_prior: bool = False,
 ) -> CategoricalVAE:
-    """A VAE of one-hot variables, with hidden layers of leaky rectifiers (slope 0.3).
+    """A VAE of one-hot variables, with hidden layers of leaky rectifiers (slope 0.3) by default.
 
     Arguments:
         key: consumed.
         mean: the mean of the training data, as in `linear_vae`.
-        num_latents: D.
+        num_latents: D; 1 for a single choice, such as a cluster.
         num_categories: C.
         hidden: sizes of the encoder's hidden layers, and reversed of the decoder's.
         activation: of the hidden layers.
         demean, pixel_bias, uniform_prior: as in `binary_vae`.
+
+    Returns:
+        The model with its initial weights.
+
+    Raises:
+        InvalidArgumentError: a pixel bias of another kind.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> plain = {"activation": jax.nn.relu, "uniform_prior": True}
+        >>> mean = jnp.full(784, 0.1)
+        >>> model = categorical_vae(jax.random.key(0), mean, 8, 4, (512, 256), **plain)
+        >>> model.posterior(jnp.zeros((5, 784))).event_shape
+        (8, 4)
+
+    Reference: Kool et al. (2020), D = 20, C = 10, hidden (512, 256); Liu et al. (2023), 8 and 4;
+    Lorberbom et al. (2019), 1 and 10 or 50, hidden (300,).
     """
     code = num_latents * num_categories
     encoder, decoder, offset = _networks(

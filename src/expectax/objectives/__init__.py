@@ -12,3 +12,14 @@ from ._hierarchy import (
     hierarchical_hard_elbo as hierarchical_hard_elbo,
     hierarchical_neg_elbo as hierarchical_neg_elbo,
 )
+from ._prediction import (
+    Generator as Generator,
+    prediction_bound as prediction_bound,
+    prediction_loss as prediction_loss,
+)
+from ._semi_supervised import (
+    Labelled as Labelled,
+    label_loss as label_loss,
+    labelled_neg_elbo as labelled_neg_elbo,
+    unlabelled_neg_elbo as unlabelled_neg_elbo,
+)
