@@ -32,6 +32,8 @@ class TrainOptions:
     """folder for the run; by default the first free runs/MODEL-DATA-ESTIMATOR-N"""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """go on with the run in --run-dir, with the options it was begun with"""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """write the metrics for TensorBoard, too, into the run's folder"""
     num_devices: int | None = None
     """spread the batch over this many devices; by default as many as divide it"""
     coordinator: str | None = None
@@ -183,7 +185,8 @@ def _train(options: TrainOptions, argv: list[str]) -> None:
     folder = RunFolder(pathlib.Path(devices.first_decides(lambda: _claim(options, config, begun))))
     mine = folder if devices.is_first() else None
     with watch.progress(console, config) as report:
-        results = run.train(mine, report=report, warn=show.note_damage(Console(stderr=True)))
+        warn = show.note_damage(Console(stderr=True))
+        results = run.train(mine, report=report, warn=warn, tensorboard=options.tensorboard)
     watch.show_results(console, config, run.data.summary, folder, results)
 
 

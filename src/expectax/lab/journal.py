@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from . import devices
+from .board import Board
 from .checkpoint import Checkpoints, as_was, name_leaves, storable
 from .files import write_atomically
 from .run_folder import RunFolder
@@ -27,6 +28,7 @@ class Journal:
         folder: the run's; None in every process but the first.
         warn: called with one line for every damaged checkpoint.
         evaluations: of the cost, for a step of one seed; None if nobody knows.
+        tensorboard: whether to write the metrics for TensorBoard, too.
 
     Attributes:
         kept: the step of the last checkpoint, None before there is one.
@@ -39,12 +41,16 @@ class Journal:
         folder: RunFolder | None,
         warn: Callable[[str], None],
         evaluations: int | None = None,
+        *,
+        tensorboard: bool = False,
     ):
         self.folder = folder
         self.kept: int | None = None
         self.seconds = 0.0
         self.last: dict[str, list[float]] = {}
         self._warn = warn
+        self._tensorboard = tensorboard
+        self._board: Board | None = None
         self._evaluations = evaluations
         self._checkpoints = None if folder is None else Checkpoints(folder.checkpoints)
 
@@ -54,6 +60,8 @@ class Journal:
     def __exit__(self, *_: Any) -> None:
         if self._checkpoints is not None:
             self._checkpoints.close()
+        if self._board is not None:
+            self._board.close()
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
         """Step and state of the last whole checkpoint, or None; rows after it are dropped.
@@ -68,6 +76,8 @@ class Journal:
             self.folder.forget_after(-1 if found is None else found[0])
             times, rows = self.folder.times(), self.folder.rows()
             self.seconds = times[-1]["seconds"] if times else 0.0
+            if self._tensorboard:
+                self._board = Board(self.folder.tensorboard, rows)
             self._remember([row for row in rows if row["step"] == rows[-1]["step"]])
         if jax.process_count() > 1:
             found = _told(found, like)
@@ -80,6 +90,8 @@ class Journal:
         self._remember(rows)
         if self.folder is not None:
             self.folder.append(rows)
+            if self._board is not None:
+                self._board.add(rows)
             cost: dict[str, Any] = {"step": step, "seconds": round(self.seconds, 3)}
             if self._evaluations is not None:
                 cost["evaluations"] = step * self._evaluations

@@ -97,6 +97,7 @@ class Run:
         *,
         report: Callable[[Report], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
+        tensorboard: bool = False,
     ) -> Results:
         """Train from the folder's last whole checkpoint, or from the start, to the end.
 
@@ -104,12 +105,13 @@ class Run:
             folder: a run's folder, with its config written; None in every process but the first.
             report: called at every visit.
             warn: called with one line for every damaged checkpoint.
+            tensorboard: whether to write the metrics for TensorBoard, too.
 
         Raises:
             NonFiniteError: the objective or a parameter is not finite. The last checkpoint is from
                 before that.
         """
-        with Journal(folder, warn, self.evaluations) as journal:
+        with Journal(folder, warn, self.evaluations, tensorboard=tensorboard) as journal:
             return self._train(journal, report)
 
     def _train(self, journal: Journal, report: Callable[[Report], None]) -> Results:

@@ -55,7 +55,8 @@ def draw_curves(path: pathlib.Path, rows: list[dict[str, Any]], title: str) -> N
 
     Arguments:
         path: of the PNG file.
-        rows: the metrics' rows. Several seeds give a thin line each and their mean.
+        rows: the metrics' rows. Several seeds give a thin line each, their mean and a band of
+            one standard error around it.
         title: above both panels.
     """
     with style():
@@ -95,11 +96,14 @@ def _series(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarr
 
 def _curve(axes: Axes, rows: list[dict[str, Any]], name: str, color: str, label: str) -> None:
     steps, values = _series(rows, name)
+    mean, error = values.mean(0), None
     if len(values) > 1:
+        error = values.std(0, ddof=1) / len(values) ** 0.5
         axes.plot(steps, values.T, color=color, linewidth=0.7, alpha=0.35)
-    mean = values.mean(0)
+        axes.fill_between(steps, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
     axes.plot(steps, mean, color=color, linewidth=2, label=label, solid_capstyle="round")
     last = (f"{mean[-1]:.1f}" if abs(mean[-1]) >= 10 else f"{mean[-1]:.2g}").replace("-", "−")
+    last += "" if error is None else f"\n± {error[-1]:.1g}"
     axes.annotate(
         last, (steps[-1], mean[-1]), (5, 0), textcoords="offset points", color=color, va="center"
     )

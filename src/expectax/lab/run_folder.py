@@ -37,6 +37,7 @@ class RunFolder:
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
         self.clock = path / "times.jsonl"
+        self.tensorboard = path / "tensorboard"
         self.results = path / "results.json"
         self.checkpoints = path / "checkpoints"
 

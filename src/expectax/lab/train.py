@@ -76,13 +76,8 @@ def program(task: AbstractTask) -> Program:
 
     @eqx.filter_jit
     def run(state: TrainState, data: Any, num_steps: Int[Array, ""]) -> TrainState:
-        arrays, static = eqx.partition(state, eqx.is_array)
-
-        def body(_: Any, arrays: Any) -> Any:
-            state = eqx.combine(arrays, static)
-            return eqx.filter(on_each_device(_step(task, data, state)), eqx.is_array)
-
-        return eqx.combine(jax.lax.fori_loop(0, num_steps, body, arrays), static)
+        take = lambda seed: _take_steps(task, data, seed, state.step, num_steps)
+        return on_each_device(TrainState(each_seed(take)(state.seeds), state.step + num_steps))
 
     return Program(task, init, lambda s, data, n: run(s, data, jnp.asarray(n, jnp.int32)))
 
@@ -90,16 +85,29 @@ def program(task: AbstractTask) -> Program:
 def each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of one seed, over the leading axis of all its arguments' arrays.
 
-    One seed goes without vmap: a batched matrix product with a batch of one is slower here.
+    A CPU takes the seeds one after the other, an accelerator all together. For a CPU's products
+    with a batch axis are slower than as many without, and the moments of all seeds at once do not
+    fit its cache: eight took ten times as long as one. So there each seed has the bits that it has
+    alone.
     """
 
     def over(*args: Any) -> Any:
-        arrays = jax.tree.leaves(eqx.filter(args, eqx.is_array))
-        if arrays[0].shape[0] > 1:
+        arrays, static = eqx.partition(args, eqx.is_array)
+        if jax.tree.leaves(arrays)[0].shape[0] == 1:  # no loop, and no product with a batch of one
+            pick = lambda leaf: leaf[0]
+            put = lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf
+            return jax.tree.map(put, function(*eqx.combine(jax.tree.map(pick, arrays), static)))
+        if jax.default_backend() != "cpu":
             return eqx.filter_vmap(function)(*args)
-        pick = lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf
-        put = lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf
-        return jax.tree.map(put, function(*jax.tree.map(pick, args)))
+        results: list[Any] = []  # what is no array does not pass through the loop
+
+        def one(arrays: Any) -> Any:
+            found, kept = eqx.partition(function(*eqx.combine(arrays, static)), eqx.is_array)
+            results.append(kept)
+            return found
+
+        found = jax.lax.map(one, arrays)
+        return eqx.combine(found, results[0])
 
     return over
 
@@ -116,34 +124,38 @@ def _trained(learned: PyTree) -> Any:
     return eqx.filter(learned, eqx.is_inexact_array)
 
 
-def _step(task: AbstractTask, data: Any, state: TrainState) -> TrainState:
-    """One step of every seed."""
-    num_rows = state.seeds.order.shape[-1]
+def _take_steps(
+    task: AbstractTask, data: Any, seed: SeedState, step: Int[Array, ""], num_steps: Int[Array, ""]
+) -> SeedState:
+    """One seed, `num_steps` on from `step`."""
+    arrays, static = eqx.partition(seed, eqx.is_array)
+
+    def body(i: Any, arrays: Any) -> Any:
+        after = _step(task, data, eqx.combine(arrays, static), step + i)
+        return eqx.filter(on_each_device(after), eqx.is_array)
+
+    return eqx.combine(jax.lax.fori_loop(0, num_steps, body, arrays), static)
+
+
+def _step(task: AbstractTask, data: Any, seed: SeedState, step: Int[Array, ""]) -> SeedState:
+    """One step of one seed."""
+    num_rows = len(seed.order)
     per_epoch = num_rows // task.batch_size
-    epoch, batch = state.step // per_epoch, state.step % per_epoch
+    epoch, batch = step // per_epoch, step % per_epoch
+    use = lambda what, when: jax.random.fold_in(jax.random.fold_in(seed.key, what), when)
+    shuffled = lambda: jax.random.permutation(use(_ORDER, epoch), num_rows).astype(jnp.int32)
+    # no seed has a step of its own: under vmap this stays a condition and not both its branches
+    order = jax.lax.cond(batch == 0, shuffled, lambda: seed.order)
 
-    def shuffled(seeds: SeedState) -> Array:
-        draw = lambda key: jax.random.permutation(
-            jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch), num_rows
-        )
-        return jax.vmap(draw)(seeds.key).astype(seeds.order.dtype)
-
-    # outside the map over seeds, where a condition would become both of its branches
-    order = jax.lax.cond(batch == 0, shuffled, lambda seeds: seeds.order, state.seeds)
-
-    def one(seed: SeedState, order: Array) -> SeedState:
-        rows = jax.lax.dynamic_slice_in_dim(order, batch * task.batch_size, task.batch_size)
-        key = jax.random.fold_in(jax.random.fold_in(seed.key, _STEP), state.step)
-        batch_key, key = jax.random.split(key)
-        x = over_devices(task.batch(batch_key, data, over_devices(rows)))
-        loss = lambda learned: task.objective(learned, x, key, state.step)
-        value, gradient = eqx.filter_value_and_grad(loss)(seed.learned)
-        optimizer = separately(task.optimizers(), seed.learned)
-        updates, moments = optimizer.update(gradient, seed.optimizer, _trained(seed.learned))
-        learned = task.settle(eqx.apply_updates(seed.learned, updates), state.step)
-        return SeedState(learned, moments, seed.key, order, seed.objective + value)
-
-    return TrainState(each_seed(one)(state.seeds, order), state.step + 1)
+    rows = jax.lax.dynamic_slice_in_dim(order, batch * task.batch_size, task.batch_size)
+    batch_key, key = jax.random.split(use(_STEP, step))
+    x = over_devices(task.batch(batch_key, data, over_devices(rows)))
+    loss = lambda learned: task.objective(learned, x, key, step)
+    value, gradient = eqx.filter_value_and_grad(loss)(seed.learned)
+    optimizer = separately(task.optimizers(), seed.learned)
+    updates, moments = optimizer.update(gradient, seed.optimizer, _trained(seed.learned))
+    learned = task.settle(eqx.apply_updates(seed.learned, updates), step)
+    return SeedState(learned, moments, seed.key, order, seed.objective + value)
 
 
 def evaluations(task: AbstractTask, state: TrainState, data: Any) -> int | None:
