@@ -17,6 +17,7 @@ from .lab import devices, show, watch
 from .lab.config import TrainConfig
 from .lab.data.command import DataOptions, run_data
 from .lab.errors import NonFiniteError, UsageError, unknown
+from .lab.report.command import ReportOptions, run_report
 from .lab.run_folder import RunFolder, claim_folder, fresh_folder, unfinished_folder
 
 PROGRAM = "expectax"
@@ -187,6 +188,10 @@ def _train(options: TrainOptions, argv: list[str]) -> None:
     with watch.progress(console, config) as report:
         warn = show.note_damage(Console(stderr=True))
         results = run.train(mine, report=report, warn=warn, tensorboard=options.tensorboard)
+    if mine:
+        from .lab.report.page import write_report
+
+        results.files.extend(write_report([mine.path], mine.path, png=False))
     watch.show_results(console, config, run.data.summary, folder, results)
 
 
@@ -315,6 +320,7 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(CompareOptions, _compare),
     "recommend": Command(RecommendOptions, _recommend),
     "reproduce": Command(ReproduceOptions, _reproduce),
+    "report": Command(ReportOptions, lambda options, _: run_report(options, Console())),
     "data": Command(DataOptions, lambda options, _: run_data(options, Console())),
 }
 

@@ -39,7 +39,7 @@ def test_the_command_is_installed_and_helps_without_a_traceback():
     )
     assert done.returncode == 0
     assert not done.stderr
-    for command in ("train", "list", "compare", "recommend", "reproduce", "data"):
+    for command in ("train", "list", "compare", "recommend", "reproduce", "report", "data"):
         assert command in done.stdout
 
 

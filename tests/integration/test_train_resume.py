@@ -74,7 +74,7 @@ def test_the_run_folder_has_what_it_should(finished):
     names = {p.name for p in finished.iterdir()}
     assert names == {
         "config.json", "metrics.jsonl", "times.jsonl", "results.json", "curves.png", "samples.png",
-        "checkpoints",
+        "samples.npz", "report.html", "checkpoints",
     }  # fmt: skip
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(STEPS + 1))

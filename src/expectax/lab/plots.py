@@ -121,7 +121,7 @@ def _focus(axes: Axes, rows: list[dict[str, Any]]) -> None:
 def draw_samples(
     path: pathlib.Path, blocks: Mapping[str, np.ndarray], shape: tuple[int, int], title: str
 ) -> None:
-    """Blocks of pictures side by side.
+    """Blocks of pictures side by side; beside the file, what it shows as `.npz`.
 
     Arguments:
         path: of the PNG file.
@@ -132,13 +132,26 @@ def draw_samples(
     ink = LinearSegmentedColormap.from_list("ink", [PAPER, INK]).with_extremes(bad=GRID)
     with style():
         canvas = figure(3.5 * len(blocks), 4.1)
-        panels = canvas.subplots(1, len(blocks))
+        panels = canvas.subplots(1, len(blocks), squeeze=False)[0]
         for axes, (name, pictures) in zip(panels, blocks.items(), strict=True):
             axes.imshow(montage(pictures, shape), cmap=ink, vmin=0, vmax=1)
             axes.set_title(name)
             axes.set_axis_off()
         _headline(canvas, title)
         _save(canvas, path)
+    _keep(path.with_suffix(".npz"), blocks, shape)
+
+
+def _keep(path: pathlib.Path, blocks: Mapping[str, np.ndarray], shape: tuple[int, int]) -> None:
+    """The pictures themselves, in 256 shades, for a report to lay out anew."""
+    shades = {
+        name: np.rint(255 * np.clip(np.reshape(x, (-1, *shape)), 0, 1)).astype(np.uint8)
+        for name, x in blocks.items()
+    }
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **shades)  # type: ignore[arg-type]
+    temporary.replace(path)
 
 
 def montage(pictures: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
