@@ -201,7 +201,7 @@ def _piece(cut: Array, above: bool) -> tuple[Array, Array]:
     at = jnp.exp(-jnp.exp(-cut))[..., None]
     low, high = (at, 1.0) if above else (0.0, at)
     half = (high - low) / 2
-    return jnp.minimum(low + half * (1 + _NODES), _ALMOST), half * _WEIGHTS
+    return jnp.minimum(low + half * (1 + _NODES), _ALMOST), jnp.asarray(half * _WEIGHTS)
 
 
 def _plain_nodes(low: float, high: float) -> list[tuple[float, float]]:
