@@ -315,7 +315,9 @@ def test_the_band_is_a_standard_error_over_seeds_and_one_seed_has_none(tmp_path)
     np.testing.assert_allclose(mean, [-29, -24, -19])
     np.testing.assert_allclose(error, 1.0)
     assert over_seeds([-3.0]) == "−3"
-    assert amount(1.0, 1e-9) == "1 ± 1.0e−09"
+    assert amount(0.20257412, 6.5e-7) == "0.20257412 ± 6.5e−07"
+    assert amount(0.2025041, 0.0) == "0.2025041 ± 0"
+    assert amount(123456.0, 2345.0) == "123456 ± 2345"
     one, _ = page_of([make_run(tmp_path / "one", seeds=1)], tmp_path / "out", png=False)
     assert any(text.startswith("One seed") for text in one.said("p"))
     assert "±" not in "".join(one.said("td"))
@@ -324,3 +326,24 @@ def test_the_band_is_a_standard_error_over_seeds_and_one_seed_has_none(tmp_path)
 def test_runs_beyond_the_colors_are_told_apart_by_dashes():
     looks = [str(charts.look(i)) for i in range(len(charts.COLORS) * len(charts.DASHES))]
     assert len(set(looks)) == len(looks)
+
+
+def luminance(color):
+    """Of sRGB, as WCAG defines it."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.03928 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize("paper", [0, 1])
+def test_every_color_can_be_read_on_light_and_on_dark_paper(paper, tmp_path):
+    page, _ = page_of([make_run(tmp_path / "run")], tmp_path / "out", png=False)
+    light, dark = re.findall(r":root \{(.*?)\}", "".join(page.said("style")))
+    colors = dict(re.findall(r"--(\w+): (#\w{6})", (light, dark)[paper]))
+    assert {f"c{i}" for i in range(len(charts.COLORS))} <= set(colors)
+    card = luminance(colors["card"])
+    for name, least in [(f"c{i}", 3.0) for i in range(8)] + [
+        (name, 4.5) for name in ("ink", "soft", "good", "bad", "accent")
+    ]:
+        both = sorted((card, luminance(colors[name])))
+        assert (both[1] + 0.05) / (both[0] + 0.05) >= least, name

@@ -19,6 +19,9 @@ PAGE = "report.html"
 LARGEST_PICTURE = 1_500_000
 """Bytes of a picture that is put into the page; a larger one is only named."""
 
+MANY_ROWS = 40
+"""Of all tables of an experiment: with more, only the first is unfolded."""
+
 _WORDS = {"elbo": "ELBO", "vae": "VAE", "kl": "KL"}
 _FIRST = ("train_elbo", "test_elbo", "gradient_variance")
 
@@ -106,13 +109,14 @@ def amount(mean: float, error: float = math.nan) -> str:
     """
     if not math.isfinite(mean):
         return "–"
-    if not math.isfinite(error) or error == 0:
-        text = f"{mean:.5g}" + (" ± 0" if error == 0 else "")
-    elif 1e-5 <= error < 1e5:
-        digits = max(0, 1 - math.floor(math.log10(error)))
-        text = f"{mean:.{digits}f} ± {error:.{digits}f}"
+    if error == 0:
+        text = f"{mean:.7g} ± 0"
+    elif not math.isfinite(error):
+        text = f"{mean:.5g}"
     else:
-        text = f"{mean:.6g} ± {error:.1e}"
+        digits = min(12, max(0, 1 - math.floor(math.log10(error))))
+        text = f"{mean:.{digits}f} ± "
+        text += f"{error:.{digits}f}" if 1e-5 <= error < 1e6 else f"{error:.1e}"
     return text.replace("-", "−")
 
 
@@ -157,7 +161,8 @@ def _group(group: Group) -> dict[str, Any]:
         "summary": "" if _nothing_judged(group.record) else group.record.get("summary", ""),
         "unfinished": bool(group.name) and not group.record,
         "begun": group.begun,
-        "tables": _published(group.record),
+        "tables": (tables := _published(group.record)),
+        "long": sum(len(table["rows"]) for table in tables) > MANY_ROWS,
         "runs": [_run(run, index, runs) for index, run in enumerate(runs)],
         "several_seeds": any(run.num_seeds > 1 for run in runs),
         "figures": [_figure(runs, name, _title(group)) for name in figures_of(runs)],
