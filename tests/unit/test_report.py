@@ -284,6 +284,28 @@ def test_damage_is_told_in_three_parts_and_nothing_is_written(damage, tmp_path):
     assert not any((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize(
+    "change", [{"rows": 3}, {"rows": ["x"]}, {"settings": "x"}], ids=lambda change: str(change)
+)
+def test_a_damaged_table_is_told(change, tmp_path):
+    path = make_experiment(tmp_path / "two") / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UsageError, match=r"results\.json cannot be read"):
+        read.read_groups([tmp_path / "two"])
+
+
+def test_a_table_of_odd_cells_is_shown_as_text(tmp_path):
+    path = make_experiment(tmp_path / "two") / "results.json"
+    record = json.loads(path.read_text())
+    odd = {"ours": "x", "standard_error": 10**400, "verdict": {"holds": [], "text": HOSTILE}}
+    record["rows"] = [{"name": [HOSTILE], "published": HOSTILE} | odd, {}]
+    path.write_text(json.dumps(record))
+    page, _ = page_of([tmp_path / "two"], tmp_path / "out", png=False)
+    check_self_contained(page)
+    assert HOSTILE in page.said("td")
+    assert HOSTILE in page.said("span")
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()

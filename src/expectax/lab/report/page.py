@@ -12,7 +12,7 @@ import numpy as np
 
 from ..files import write_atomically
 from . import charts
-from .read import Group, RunRecord, read_groups
+from .read import Group, RunRecord, number, read_groups
 
 PAGE = "report.html"
 
@@ -250,15 +250,13 @@ def _published(record: dict[str, Any]) -> list[dict[str, Any]]:
     for row in record.get("rows", []):
         verdict = row.get("verdict")
         verdict = verdict if isinstance(verdict, dict) else {}
-        numbers = [math.nan if row.get(k) is None else row[k] for k in ("ours", "standard_error")]
-        numeric = all(isinstance(x, int | float) for x in numbers)
         tables.setdefault(str(row.get("group", "")), []).append(
             {
                 "name": row.get("name", ""),
                 "evaluations": row.get("evaluations", ""),
                 "quantity": row.get("quantity", ""),
                 "published": str(row.get("published") or "–").replace("-", "−", 1),
-                "ours": amount(*map(float, numbers)) if numeric else str(numbers[0]),
+                "ours": amount(number(row.get("ours")), number(row.get("standard_error"))),
                 "verdict": verdict.get("text", ""),
                 "mark": {"True": "holds", "False": "fails"}.get(str(verdict.get("holds")), "open"),
             }

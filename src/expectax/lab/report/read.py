@@ -176,15 +176,16 @@ def _read_experiment(path: pathlib.Path) -> Group:
     results = path / "results.json"
     record = read_json(results) if results.exists() else {}
     name = str(record.get("experiment") or read_json(path / "config.json").get("experiment"))
-    if not all(isinstance(row, dict) for row in record.get("rows", [])):
-        raise _damaged(results, "a row is no JSON object")
+    rows = record.get("rows", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _damaged(results, "its rows are no list of JSON objects")
     if not isinstance(record.get("settings", {}), dict):
         raise _damaged(results, "the settings are no JSON object")
-    order = [str(row.get("name")) for row in record.get("rows", [])]
+    order = [str(row.get("name")) for row in rows]
     rank = lambda child: order.index(child.name) if child.name in order else len(order)
     children = [child for child in _children(path) if kind_of(child) == "run"]
     runs, begun = _read_runs(sorted(children, key=rank))
-    runs = tuple(_with_evaluations(run, record.get("rows", [])) for run in runs)
+    runs = tuple(_with_evaluations(run, rows) for run in runs)
     pictures = tuple(p for p in sorted(path.glob("*.png")) if not p.name.startswith("report-"))
     return Group(name, runs, record, pictures, tuple(p.name for p in begun))
 
@@ -236,7 +237,7 @@ def read_run(path: pathlib.Path, name: str) -> RunRecord | None:
     axes, curves = points
     clock = {row["step"]: row for row in _whole_rows(folder.clock, ("step",))}
     for axis in ("seconds", "evaluations"):
-        known = [_number(clock.get(int(step), {}).get(axis)) for step in axes["step"]]
+        known = [number(clock.get(int(step), {}).get(axis)) for step in axes["step"]]
         if np.isfinite(known).any():  # of a run still going, the last may not be written yet
             axes[axis] = np.array(known)
     results = read_json(folder.results) if folder.results.exists() else {}
@@ -285,13 +286,13 @@ def _points(
     if not names:
         raise _damaged(path, "its rows hold no figures")
     curves = {
-        name: np.array([[_number(found[seed, s].get(name)) for s in steps] for seed in seeds])
+        name: np.array([[number(found[seed, s].get(name)) for s in steps] for seed in seeds])
         for name in names
     }
     return {"step": np.array(steps, float)}, curves
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
     """A figure; NaN for what is none."""
     try:
         known = isinstance(value, int | float) and math.isfinite(value)
@@ -303,7 +304,7 @@ def _number(value: Any) -> float:
 def _results(stored: dict[str, Any], path: pathlib.Path) -> dict[str, list[float]]:
     results = {name: values for name, values in stored.items() if name != "step"}
     for name, values in results.items():
-        numbers = [*map(_number, values)] if isinstance(values, list) else []
+        numbers = [*map(number, values)] if isinstance(values, list) else []
         if not numbers or not np.isfinite(numbers).all():
             raise _damaged(path, f"{name} is no list of numbers")
     return results
