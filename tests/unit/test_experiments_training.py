@@ -17,14 +17,21 @@ from expectax import cli
 from expectax.distributions import joint
 from expectax.lab.errors import UsageError
 from expectax.lab.estimators import RECIPES
-from expectax.lab.experiments import EXPERIMENTS, _training, disarm_vae, tailored
+from expectax.lab.experiments import (
+    EXPERIMENTS,
+    _training,
+    direct_vae,
+    disarm_vae,
+    reinmax,
+    tailored,
+)
 from expectax.lab.experiments._training import TrainingExperiment
 from expectax.lab.experiments._training_plan import Asked, Contender, Plan
 from expectax.lab.experiments._training_plot import Panel
 from expectax.lab.experiments._training_table import judge
 from expectax.lab.journal import Journal
 from expectax.lab.task import AbstractTask
-from expectax.models import linear_vae
+from expectax.models import categorical_vae, linear_vae
 from expectax.objectives import neg_elbo
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -254,11 +261,92 @@ def test_the_relaxed_cost_in_relax_leaves_no_bias_and_is_learned():
     assert gradient.log_temperature != 0
 
 
-def test_binary_vaes_in_small(tmp_path):
-    experiment = dataclasses.replace(EXPERIMENTS["disarm-vae"], asked=Asked(only=("disarm",)))
+@pytest.mark.parametrize(
+    ("name", "contender", "figure"),
+    [
+        ("disarm-vae", "disarm", "test_elbo"),
+        ("categorical-vae", "leave-one-out", "test_elbo"),
+        ("reinmax", "reinmax", "test_elbo"),
+        ("direct-vae", "exact", "test_bound"),
+    ],
+)
+def test_an_experiment_in_small(tmp_path, name, contender, figure):
+    only = (contender, "direct") if name == "direct-vae" else (contender,)
+    experiment = dataclasses.replace(EXPERIMENTS[name], asked=Asked(only=only))
     experiment.run(tmp_path / "run", True, console())
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    (bound,) = [row["ours"] for row in results["rows"] if row["quantity"] == "test ELBO"]
+    figures = json.loads((tmp_path / "run" / contender / "results.json").read_text())
     curves = json.loads((tmp_path / "run" / "curves.json").read_text())
-    assert bound > np.mean(curves["disarm"]["test_elbo"], axis=0)[0] + 0.1
-    assert (tmp_path / "run" / "disarm-vae.png").read_bytes().startswith(PNG)
+    better = np.mean(figures[figure]) - np.mean(curves[contender][figure], axis=0)[0]
+    assert (better if figure == "test_elbo" else -better) > 0.1
+    assert (tmp_path / "run" / f"{name}.png").read_bytes().startswith(PNG)
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    quantities = {row["quantity"] for row in rows}
+    if name == "reinmax":
+        assert "relative bias of straight-through, at these parameters" in quantities
+    if name == "direct-vae":
+        assert {"codes in use", "largest of the seeds"} <= quantities
+
+
+# one-hot latents
+
+
+@pytest.fixture(scope="module")
+def one_code():
+    mean = jax.random.uniform(jax.random.key(0), (9,))
+    model = categorical_vae(jax.random.key(1), mean, 1, 4, (5,))
+    return model, jax.random.bernoulli(jax.random.key(2), 0.4, (6, 9)).astype(jnp.float32)
+
+
+def test_the_table_of_costs_is_the_likelihood_at_every_code(one_code):
+    model, x = one_code
+    table = direct_vae.costs_of_codes(model, x)
+    each = [-model.log_likelihood(x, jnp.broadcast_to(z, (6, 1, 4))) for z in jnp.eye(4)]
+    np.testing.assert_allclose(table, jnp.stack(each, -1), rtol=1e-5)
+
+
+def test_the_exact_step_and_bound_are_those_of_the_enumerated_elbo(one_code):
+    model, x = one_code
+    task = direct_vae.OneCode(estimator="exact", num_codes=4, first_steps=10, first_weight=20.0)
+
+    def enumerated(model):
+        # the cost holds log q, whose own derivative is zero in the mean
+        log_joint = lambda z: model.log_likelihood(x, z) + model.log_prior(z)
+        key = jax.random.key(0)
+        return jnp.mean(neg_elbo(key, model.posterior(x), log_joint, ex.Enumerate()))
+
+    ours = lambda model, step: task.objective(model, x, jax.random.key(0), jnp.asarray(step))
+    arrays = lambda tree: jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+    theirs = eqx.filter_grad(enumerated)(model)
+    found = eqx.filter_grad(ours)(model, 10)
+    kept = lambda grad: arrays((grad.encoder, grad.decoder))  # the prior is held uniform
+    for one, other in zip(kept(found), kept(theirs), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    assert not np.any(found.prior_logits)
+    bound = direct_vae.bounds(jax.random.key(0), model, x[:3], x)
+    np.testing.assert_allclose(bound["test_bound"], enumerated(model), rtol=1e-5)
+    logits = model.posterior(x).base_dist.logits[:, 0]
+    used = {int(k) for k in jnp.argmax(logits, axis=-1)}
+    assert bound["codes_in_use"] == len(used)
+    more = ours(model, 9) - ours(model, 10)
+    divergence = jnp.mean(direct_vae.kl_to_uniform(logits))
+    np.testing.assert_allclose(more, 19 * divergence, rtol=1e-2)
+
+
+def test_epsilon_is_renewed_every_five_hundred_steps():
+    steps = jnp.array([0, 499, 500, 1_000_000])
+    np.testing.assert_allclose(direct_vae.annealed(steps), [1, 1, np.exp(-0.005), 0.1], rtol=1e-6)
+
+
+def test_the_bias_is_that_of_the_estimator(monkeypatch):
+    task = reinmax.FourByEight(data="digits", num_latents=2, num_categories=3, hidden=(5,))
+    data = task.load()
+    model = task.init(jax.random.key(0), data).model
+    moved = lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape)
+    model = eqx.tree_at(lambda m: m.decoder.layers, model, replace_fn=lambda layers: jax.tree.map(
+        moved, layers))  # fmt: skip
+    known = {"exact": ex.Enumerate, "fair": lambda: ex.LeaveOneOut(8), "st": ex.StraightThrough}
+    monkeypatch.setattr(reinmax, "ESTIMATORS", known)
+    found = {n: float(x) for n, x in reinmax.biases(jax.random.key(1), model, data).items()}
+    assert found["bias_of_exact"] < 1e-4
+    assert found["bias_of_fair"] < 0.03
+    assert found["bias_of_st"] > 0.1

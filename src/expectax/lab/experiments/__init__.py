@@ -4,10 +4,13 @@ To add one: a module with an `Experiment`, and a line here.
 """
 
 from . import (
+    categorical_vae,
     control_variates,
+    direct_vae,
     disarm_vae,
     gaussian_mean,
     one_bit,
+    reinmax,
     reparameterizations,
     temperature,
     two_hundred_bits,
@@ -25,6 +28,9 @@ EXPERIMENTS: dict[str, Experiment | TrainingExperiment] = {
         control_variates.EXPERIMENT,
         reparameterizations.EXPERIMENT,
         disarm_vae.EXPERIMENT,
+        categorical_vae.EXPERIMENT,
+        reinmax.EXPERIMENT,
+        direct_vae.EXPERIMENT,
     )
 }
 """By name, as `expectax reproduce` reads them."""
