@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
+import gc
 import os
+import pathlib
 
 import jax
 import pytest
@@ -19,6 +21,27 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+_MAPS = pathlib.Path("/proc/self/maps")
+_MOST_MAPS = 20_000
+"""Each compiled program maps memory six times; at 65,530 maps Linux refuses, and XLA crashes."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Between groups of tests that share compiled programs, let go of them once they are many."""
+    if nextitem is None or _group(item) == _group(nextitem) or not _MAPS.exists():
+        return
+    with _MAPS.open("rb") as lines:
+        many = sum(1 for _ in lines) > _MOST_MAPS
+    if many:
+        jax.clear_caches()
+        gc.collect()
+
+
+def _group(item):
+    return item.get_closest_marker("xdist_group").args
 
 
 @pytest.fixture

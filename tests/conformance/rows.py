@@ -75,7 +75,7 @@ class Row:
 PROBLEMS = {make().name: make for make in (bits, hots, tree, single, gaussian, gamma, counts)}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)  # the tests of a row come one after the other
 def trial(row_name: str, problem_name: str) -> Trial:
     """The trial of a row on a problem, compiled once for all its checks."""
     problem = PROBLEMS[problem_name]()

@@ -39,7 +39,7 @@ PLAN = {
 }
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def trial(make):
     with Trial.precision():
         return Trial(ex.Pathwise(), make())

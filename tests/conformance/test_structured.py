@@ -28,7 +28,7 @@ ROWS = {
 }
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def trial(row):
     with Trial.precision():
         return Trial(ROWS[row][0], PROBLEMS[row[1]]())
