@@ -79,8 +79,7 @@ def test_which_leaves_belong_to_one_batch_element_each():
     assert flags(laplace(full, jnp.ones((2, 1)))) == {(2, 2): True, (2, 1): True}
     assert flags(laplace(full, jnp.ones((1, 2)))) == {(2, 2): True, (1, 2): False}
     normal = dist.MultivariateNormal(jnp.zeros((2, 2)), scale_tril=jnp.eye(2))
-    # NumPyro gives every batch element a factor of its own
-    assert flags(normal) == {(2, 2): True, (2, 2, 2): True}
+    assert flags(normal) == {(2, 2): True, (1, 2, 2): False}
     levels = dist.OrderedLogistic(jnp.zeros(3), jnp.array([-1.0, 1.0]))
-    assert flags(levels) == {(3,): True, (2,): False}
+    assert flags(levels) == {(3, 3): True}  # its view has the logits that it makes of both
     assert flags(dist.Bernoulli(logits=jnp.zeros((2, 3)))) == {(2, 3): True}
