@@ -132,13 +132,15 @@ class Averaged(View):
 class Solvable(View):
     """Draws that maximise a perturbed score: b = argmax ⟨b, θ + noise⟩.
 
-    *Laws:* `harden(logits + noise)` has the law of `sample`; `harden` does not change when its
-    argument is scaled by a positive number.
+    *Law:* `harden` does not change when its argument is scaled by a positive number.
     """
 
     lacking: ClassVar[str] = "its draws are not the maximisers of perturbed scores"
 
     logits: eqx.AbstractVar[Array]
+
+    def sample(self, key, num):
+        return self.harden(jax.lax.stop_gradient(self.logits) + self.noise(key, num))
 
     @property
     @abc.abstractmethod

@@ -13,9 +13,10 @@ from .._numerics import FLOOR, finite_logits, softplus, working_dtype
 from .._trees import over_batch, sum_events
 from ._base import Invertible
 from ._factorized import Binary
+from ._of_logits import OfLogits
 
 
-class BernoulliView(Binary, Invertible):
+class BernoulliView(OfLogits, Binary, Invertible):
     """Independent bits with log-odds θ, shape batch + event. Draws are 0.0 or 1.0.
 
     The log-probability is b·θ − softplus(θ), whose derivative at θ = 0 is b − ½: NumPyro's own has
@@ -30,21 +31,6 @@ class BernoulliView(Binary, Invertible):
         self.dtype = logits.dtype
         self.logits = finite_logits(logits.astype(working_dtype(logits.dtype)))
         self.num_batch_dims = num_batch_dims
-
-    @property
-    def batch_shape(self):
-        return self.logits.shape[: self.num_batch_dims]
-
-    @property
-    def event_shape(self):
-        return self.logits.shape[self.num_batch_dims :]
-
-    @property
-    def draw_dtype(self):
-        return self.dtype
-
-    def sample(self, key, num):
-        return self.harden(jax.lax.stop_gradient(self.logits) + self.noise(key, num))
 
     def log_prob(self, value):
         terms = value * self.logits - softplus(self.logits)

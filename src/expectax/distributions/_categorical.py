@@ -14,6 +14,7 @@ from .._trees import over_batch, sum_events
 from ._base import Enumerable, Invertible
 from ._factorized import OneHot
 from ._inversion import inverse_cdf
+from ._of_logits import OfLogits, PerturbedByGumbels
 
 
 def _digits(index: Array, base: int, size: int) -> Array:
@@ -21,7 +22,7 @@ def _digits(index: Array, base: int, size: int) -> Array:
     return (index[..., None] // jnp.asarray([base**i for i in range(size)])) % base
 
 
-class OneHotView(OneHot, Invertible):
+class OneHotView(OfLogits, PerturbedByGumbels, OneHot, Invertible):
     """Independent one-hot variables with logits θ, shape batch + event, categories last."""
 
     logits: Float[Array, "... C"]
@@ -34,23 +35,8 @@ class OneHotView(OneHot, Invertible):
         self.num_batch_dims = num_batch_dims
 
     @property
-    def batch_shape(self):
-        return self.logits.shape[: self.num_batch_dims]
-
-    @property
-    def event_shape(self):
-        return self.logits.shape[self.num_batch_dims :]
-
-    @property
-    def draw_dtype(self):
-        return self.dtype
-
-    @property
     def _num_variables(self):
         return math.prod(self.event_shape[:-1])
-
-    def sample(self, key, num):
-        return self.harden(jax.lax.stop_gradient(self.logits) + self.noise(key, num))
 
     def log_prob(self, value):
         log_p = jax.nn.log_softmax(self.logits, axis=-1)
@@ -70,12 +56,6 @@ class OneHotView(OneHot, Invertible):
     @property
     def variable_ndim(self):
         return 1
-
-    def noise(self, key, num):
-        return gumbel.gumbel(key, (num, *self.logits.shape), self.logits.dtype)
-
-    def noise_score(self, noise):
-        return -jnp.expm1(-noise)  # the log-density is −γ − exp(−γ)
 
     @property
     def uniform_shape(self):

@@ -13,6 +13,7 @@ from .._errors import IncompatibleError, complain
 from .._numerics import finite_logits, working_dtype
 from .._trees import sum_events
 from ._base import Relaxable
+from ._of_logits import PerturbedByGumbels
 from ._sets import Ranking, SetDistribution, SetView, spread, unrank_order
 from ._structures import Listed
 
@@ -167,11 +168,8 @@ class TopK(SetDistribution):
         return set_log_prob(_finite(self._theta), value, self.k)
 
 
-class TopKView(SetView, Listed, Relaxable):
+class TopKView(SetView, PerturbedByGumbels, Listed, Relaxable):
     """Independent sets of the k largest perturbed logits."""
-
-    def sample(self, key, num):
-        return self.harden(jax.lax.stop_gradient(self.logits) + self.noise(key, num))
 
     def log_prob(self, value):
         return sum_events(set_log_prob(self.logits, value, self.k), 1 + self.num_batch_dims)
@@ -180,12 +178,6 @@ class TopKView(SetView, Listed, Relaxable):
     def variable_ndim(self):
         return 1
 
-    def noise(self, key, num):
-        return gumbel.gumbel(key, (num, *self.logits.shape), self.logits.dtype)
-
-    def noise_score(self, noise):
-        return -jnp.expm1(-noise)  # the log-density is −γ − exp(−γ)
-
     def harden(self, perturbed):
         return top_set(perturbed, self.k, self.dtype)
 
@@ -193,7 +185,7 @@ class TopKView(SetView, Listed, Relaxable):
         return gumbel.relaxed_top_k(perturbed, self.k, temperature).astype(self.dtype)
 
 
-class PlackettLuceView(SetView, Listed, Relaxable):
+class PlackettLuceView(SetView, PerturbedByGumbels, Listed, Relaxable):
     """Independent orders of perturbed logits, as permutation matrices [k, n].
 
     There is one score per item, and one entry of a draw per place and item: the logits have an axis
@@ -212,9 +204,6 @@ class PlackettLuceView(SetView, Listed, Relaxable):
     def _unrank(self, index):
         return unrank_order(index, self.logits.shape[-1], self.k)
 
-    def sample(self, key, num):
-        return self.harden(jax.lax.stop_gradient(self.logits) + self.noise(key, num))
-
     def log_prob(self, value):
         terms = ranking_log_prob(self.logits[..., 0, :], value)
         return sum_events(terms, 1 + self.num_batch_dims)
@@ -222,12 +211,6 @@ class PlackettLuceView(SetView, Listed, Relaxable):
     @property
     def variable_ndim(self):
         return 2
-
-    def noise(self, key, num):
-        return gumbel.gumbel(key, (num, *self.logits.shape), self.logits.dtype)
-
-    def noise_score(self, noise):
-        return -jnp.expm1(-noise)
 
     def features(self, draw):
         # the score of an order is Σ_j ρ_j z_{i_j}, with weights ρ that fall by one a place

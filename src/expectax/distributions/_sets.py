@@ -14,6 +14,7 @@ from .._errors import InvalidArgumentError, complain, describe
 from .._trees import over_batch
 from ..gumbel._top_k import check_k
 from ._base import Enumerable
+from ._of_logits import OfLogits
 from ._one_hot import _LogitsConstraint
 
 
@@ -144,7 +145,7 @@ def check_items(name: str, logits: Any, k: Any) -> tuple[int, ...]:
     return shape
 
 
-class SetView(Enumerable):
+class SetView(OfLogits, Enumerable):
     """Independent k-hot variables with one finite logit per item, shape batch + event, items last.
 
     The logits are of at least 32 bits; `dtype` is that of the draws.
@@ -154,18 +155,6 @@ class SetView(Enumerable):
     k: int = eqx.field(static=True)
     num_batch_dims: int = eqx.field(static=True)
     dtype: jnp.dtype = eqx.field(static=True)
-
-    @property
-    def batch_shape(self):
-        return self.logits.shape[: self.num_batch_dims]
-
-    @property
-    def event_shape(self):
-        return self.logits.shape[self.num_batch_dims :]
-
-    @property
-    def draw_dtype(self):
-        return self.dtype
 
     @property
     def _num_each(self) -> int:

@@ -13,7 +13,8 @@ from numpyro.distributions import Distribution, constraints
 from .. import gumbel
 from .._errors import IncompatibleError, InvalidArgumentError, complain, describe
 from .._numerics import FLOOR, finite_logits, working_dtype
-from ._base import Changeable, Solvable
+from ._base import Changeable
+from ._of_logits import OfLogits, PerturbedByGumbels
 from ._solvers import AbstractSolver
 
 MOST_LISTED = 2**15
@@ -150,7 +151,7 @@ class PerturbAndMAP(Distribution):
         )
 
 
-class StructureView(Solvable):
+class StructureView(OfLogits, PerturbedByGumbels):
     """Independent structures of greatest perturbed score; logits batch + event, of 32 bits or more.
 
     `dtype` is that of the draws.
@@ -172,15 +173,6 @@ class StructureView(Solvable):
     @property
     def variable_ndim(self):
         return self.solver.score_ndim
-
-    def sample(self, key, num):
-        return self.harden(jax.lax.stop_gradient(self.logits) + self.noise(key, num))
-
-    def noise(self, key, num):
-        return gumbel.gumbel(key, (num, *self.logits.shape), self.logits.dtype)
-
-    def noise_score(self, noise):
-        return -jnp.expm1(-noise)  # the log-density is −γ − exp(−γ)
 
     def harden(self, perturbed):
         return self.solver.solve(perturbed).astype(self.dtype)

@@ -108,9 +108,11 @@ def _set_view(base: Any, shape: tuple[int, ...], num_batch_dims: int) -> View:
     logits = finite_logits(given.astype(working_dtype(given.dtype)))
     if isinstance(base, PlackettLuce):  # one score for all places
         logits = jnp.broadcast_to(logits[..., None, :], (*shape[:-2], 1, shape[-1]))
-        return PlackettLuceView(logits, base.k, num_batch_dims, given.dtype)
-    kind = SubsetView if isinstance(base, Subset) else TopKView
-    return kind(jnp.broadcast_to(logits, shape), base.k, num_batch_dims, given.dtype)
+        kind: Any = PlackettLuceView
+    else:
+        logits = jnp.broadcast_to(logits, shape)
+        kind = SubsetView if isinstance(base, Subset) else TopKView
+    return kind(logits=logits, k=base.k, num_batch_dims=num_batch_dims, dtype=given.dtype)
 
 
 def joint(q: Any) -> Joint:

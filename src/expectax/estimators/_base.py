@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._errors import InvalidArgumentError, complain
+from .._errors import InvalidArgumentError, complain, describe
 from .._numerics import FLOOR, working_dtype
 from .._trees import add_axis, dot, first, size_of, vary
 from .._types import PRNGKey
@@ -272,6 +272,34 @@ def check_baseline(estimator: AbstractEstimator, baseline: Array | None, costs: 
             f"{type(estimator).__name__} was given a baseline of shape {c.shape}",
             f"it is subtracted from costs of batch shape {batch}",
             "pass a number, or an array of the batch shape",
+        )
+    )
+
+
+def check_control_variate(estimator: AbstractEstimator, role: str, given: Any, sees: str) -> None:
+    """Raise unless what stands in for f can be called."""
+    if callable(given):
+        return
+    raise InvalidArgumentError(
+        complain(
+            f"{type(estimator).__name__} was given {describe(given)} as its {role}",
+            f"it is called with {sees}",
+            "pass a callable pytree: an Equinox module, or jax.tree_util.Partial",
+        )
+    )
+
+
+def check_stand_in(
+    estimator: AbstractEstimator, role: str, given: Any, batch_shape: tuple[int, ...]
+) -> Float[Array, "*batch"]:
+    """What a control variate returned, or an error if it is not of batch shape."""
+    if getattr(given, "shape", None) == batch_shape:
+        return given
+    raise InvalidArgumentError(
+        complain(
+            f"the {role} of {type(estimator).__name__} returned {describe(given)}",
+            f"it stands in for a cost of batch shape {batch_shape}",
+            "reduce its output to one number for each batch element",
         )
     )
 

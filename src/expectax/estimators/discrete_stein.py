@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._errors import InvalidArgumentError, complain, describe
 from .._trees import mean_draws, scale, size_of, sum_events
 from ..distributions import Factorized, Joint, OneHot
 from ._base import (
@@ -19,7 +18,9 @@ from ._base import (
     Evaluations,
     carry,
     check_baseline,
+    check_control_variate,
     check_num_samples,
+    check_stand_in,
     chunk_size,
     learnable,
     second_moment,
@@ -96,14 +97,8 @@ class DiscreteStein(AbstractEstimator):
 
     def __check_init__(self):
         check_num_samples(self, self.num_samples, 2)
-        if self.surrogate is not None and not callable(self.surrogate):
-            raise InvalidArgumentError(
-                complain(
-                    f"DiscreteStein was given {describe(self.surrogate)} as its surrogate",
-                    "it is called with a draw",
-                    "pass a callable pytree: an Equinox module, or jax.tree_util.Partial",
-                )
-            )
+        if self.surrogate is not None:
+            check_control_variate(self, "surrogate", self.surrogate, "a draw")
 
     def estimate(self, key, q, f):
         draws = q.sample(key, self.num_samples)
@@ -153,15 +148,7 @@ class DiscreteStein(AbstractEstimator):
         level = slope * m + curve * m**2
         if self.surrogate is None:
             return level
-        h = self.surrogate(draw)
-        if getattr(h, "shape", None) != q.batch_shape:
-            raise InvalidArgumentError(
-                complain(
-                    f"the surrogate of DiscreteStein returned {describe(h)}",
-                    f"it stands in for a cost of batch shape {q.batch_shape}",
-                    "reduce its output to one number for each batch element",
-                )
-            )
+        h = check_stand_in(self, "surrogate", self.surrogate(draw), q.batch_shape)
         return level + h.astype(level.dtype)
 
     def value(self, key, q, f):

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._errors import InvalidArgumentError, complain, describe
 from .._trees import add_axis, dot, first, sum_events, sum_leaves, vary
 from .._types import PRNGKey
 from ..distributions import Joint, Reparameterized
@@ -20,6 +19,8 @@ from ._base import (
     Estimate,
     Evaluations,
     check_baseline,
+    check_control_variate,
+    check_stand_in,
     learnable,
 )
 
@@ -75,14 +76,7 @@ class LAX(AbstractEstimator):
     )
 
     def __check_init__(self):
-        if not callable(self.control_variate):
-            raise InvalidArgumentError(
-                complain(
-                    f"LAX was given {describe(self.control_variate)} as its control variate",
-                    "it is called with the draw",
-                    "pass a callable pytree: an Equinox module, or jax.tree_util.Partial",
-                )
-            )
+        check_control_variate(self, "control variate", self.control_variate, "the draw")
 
     def estimate(self, key, q, f):
         z = first(q.rsample(key, 1))
@@ -90,16 +84,7 @@ class LAX(AbstractEstimator):
         costs, aux = f(add_axis(draw))
 
         def surrogate(z):
-            c = self.control_variate(z)
-            shape = getattr(c, "shape", None)
-            if shape != q.batch_shape:
-                raise InvalidArgumentError(
-                    complain(
-                        f"the control variate of LAX returned {describe(c)}",
-                        f"it stands in for a cost of batch shape {q.batch_shape}",
-                        "reduce its output to one number for each batch element",
-                    )
-                )
+            c = check_stand_in(self, "control variate", self.control_variate(z), q.batch_shape)
             return jnp.sum(c), c
 
         (_, c_z), slope = jax.value_and_grad(surrogate, has_aux=True)(draw)

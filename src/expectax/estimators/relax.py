@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._errors import InvalidArgumentError, complain, describe
 from .._trees import add_axis, scale
 from ..distributions import Factorized
 from ._base import (
@@ -18,6 +17,8 @@ from ._base import (
     Evaluations,
     carry,
     check_baseline,
+    check_control_variate,
+    check_stand_in,
     learnable,
     second_moment,
 )
@@ -76,14 +77,7 @@ class RELAX(AbstractEstimator):
     )
 
     def __check_init__(self):
-        if not callable(self.control_variate):
-            raise InvalidArgumentError(
-                complain(
-                    f"RELAX was given {describe(self.control_variate)} as its control variate",
-                    "it is called with the perturbed logits",
-                    "pass a callable pytree: an Equinox module, or jax.tree_util.Partial",
-                )
-            )
+        check_control_variate(self, "control variate", self.control_variate, "the perturbed logits")
 
     def estimate(self, key, q, f):
         perturbed = q.perturb(key)
@@ -91,16 +85,9 @@ class RELAX(AbstractEstimator):
         costs, aux = f(add_axis(draw))
 
         def surrogate(z):
-            c = self.control_variate(q.presentable(z))
-            shape = getattr(c, "shape", None)
-            if shape != q.batch_shape:
-                raise InvalidArgumentError(
-                    complain(
-                        f"the control variate of RELAX returned {describe(c)}",
-                        f"it stands in for a cost of batch shape {q.batch_shape}",
-                        "reduce its output to one number for each batch element",
-                    )
-                )
+            c = check_stand_in(
+                self, "control variate", self.control_variate(q.presentable(z)), q.batch_shape
+            )
             return jnp.sum(c), c
 
         (_, c_z), slope = jax.value_and_grad(surrogate, has_aux=True)(perturbed)
