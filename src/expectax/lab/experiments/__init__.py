@@ -12,6 +12,7 @@ from . import (
     one_bit,
     reinmax,
     reparameterizations,
+    structured_prediction,
     temperature,
     two_hundred_bits,
 )
@@ -31,6 +32,7 @@ EXPERIMENTS: dict[str, Experiment | TrainingExperiment] = {
         categorical_vae.EXPERIMENT,
         reinmax.EXPERIMENT,
         direct_vae.EXPERIMENT,
+        structured_prediction.EXPERIMENT,
     )
 }
 """By name, as `expectax reproduce` reads them."""
