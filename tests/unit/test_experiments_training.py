@@ -268,6 +268,7 @@ def test_the_relaxed_cost_in_relax_leaves_no_bias_and_is_learned():
         ("categorical-vae", "leave-one-out", "test_elbo"),
         ("reinmax", "reinmax", "test_elbo"),
         ("direct-vae", "exact", "test_bound"),
+        ("semi-supervised", "exact-100", "test_bound"),
     ],
 )
 def test_an_experiment_in_small(tmp_path, name, contender, figure):

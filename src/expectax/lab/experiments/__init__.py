@@ -12,6 +12,7 @@ from . import (
     one_bit,
     reinmax,
     reparameterizations,
+    semi_supervised,
     structured_prediction,
     temperature,
     two_hundred_bits,
@@ -33,6 +34,7 @@ EXPERIMENTS: dict[str, Experiment | TrainingExperiment] = {
         reinmax.EXPERIMENT,
         direct_vae.EXPERIMENT,
         structured_prediction.EXPERIMENT,
+        semi_supervised.EXPERIMENT,
     )
 }
 """By name, as `expectax reproduce` reads them."""
