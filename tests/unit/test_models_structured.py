@@ -8,7 +8,7 @@ import pytest
 
 import expectax as ex
 from expectax.distributions import joint
-from expectax.models import structured_vae
+from expectax.models import chain_vae, structured_vae
 from expectax.objectives import importance_bound, neg_elbo
 
 MEAN = jnp.array([0.2, 0.5, 0.9, 0.4])
@@ -134,3 +134,27 @@ def test_direct_optimization_through_the_joint_argmax_trains_both_kinds_of_score
 def test_too_few_or_too_many_bits_are_refused(num):
     with pytest.raises(ex.InvalidArgumentError, match="2 to 15"):
         structured_vae(jax.random.key(0), MEAN, num)
+
+
+def test_a_chain_draws_the_best_path_and_scores_neighbors_alone():
+    model, x = chain_vae(jax.random.key(0), MEAN, N, (5,)), pictures()[:5]
+    assert not np.any(model.pairs(x))  # it starts as without them
+    rng = np.random.default_rng(3)
+    bias = jnp.asarray(rng.normal(size=N - 1), jnp.float32)
+    model = eqx.tree_at(lambda m: m.pairs.layers[-1].bias, model, bias)
+    scores = model.scores(x)
+    assert np.array_equal(np.flatnonzero(np.any(scores, axis=0)), [0, 1, 4, 5, 8])
+    settings = ((np.arange(2**N)[:, None] >> np.arange(N)) & 1).astype(float)
+    total = np.einsum("bij,ki,kj->bk", np.asarray(scores), settings, settings)
+    assert np.allclose(model.gibbs(x).logits, total, atol=1e-5)
+    views = joint(model.posterior(x))
+    noise = views.noise(jax.random.key(1), 1)[0]
+    paths = np.zeros((2**N, N - 1, 2, 2))
+    for k, z in enumerate(settings.astype(int)):
+        paths[k, np.arange(N - 1), z[:-1], z[1:]] = 1
+    perturbed = np.einsum("btij,ktij->bk", np.asarray(noise), paths) + total
+    drawn = views.harden(views.logits + noise)
+    assert np.array_equal(drawn, paths[perturbed.argmax(1)])
+    assert np.array_equal(model.bits(drawn), settings[perturbed.argmax(1)])
+    joint_of_bits = model.unstructured.log_joint(x, model.bits(drawn))
+    assert np.allclose(model.log_joint(x, drawn), joint_of_bits, atol=1e-6)

@@ -23,7 +23,13 @@ from ._semi_supervised import (
     SemiSupervisedVAE as SemiSupervisedVAE,
     semi_supervised_vae as semi_supervised_vae,
 )
-from ._structured import StructuredVAE as StructuredVAE, structured_vae as structured_vae
+from ._structured import (
+    AbstractStructuredVAE as AbstractStructuredVAE,
+    ChainVAE as ChainVAE,
+    StructuredVAE as StructuredVAE,
+    chain_vae as chain_vae,
+    structured_vae as structured_vae,
+)
 from ._vae import (
     AbstractVAE as AbstractVAE,
     BinaryVAE as BinaryVAE,

@@ -9,11 +9,13 @@ from . import (
     direct_vae,
     disarm_vae,
     gaussian_mean,
+    gaussian_vae,
     one_bit,
     reinmax,
     reparameterizations,
     semi_supervised,
     structured_prediction,
+    structured_vae,
     temperature,
     two_hundred_bits,
 )
@@ -34,6 +36,8 @@ EXPERIMENTS: dict[str, Experiment | TrainingExperiment] = {
         reinmax.EXPERIMENT,
         direct_vae.EXPERIMENT,
         structured_prediction.EXPERIMENT,
+        gaussian_vae.EXPERIMENT,
+        structured_vae.EXPERIMENT,
         semi_supervised.EXPERIMENT,
     )
 }
