@@ -58,7 +58,7 @@ class LabelledMixture(eqx.Module):
 def labelled_mixture(
     key: PRNGKeyArray, mean: Float[Array, "P"], num_classes: int, num_style: int, hidden: int
 ) -> LabelledMixture:
-    """The model before its first step; each network has one hidden layer.
+    """The model before its first step: two hidden layers in the classifier, one in the others.
 
     Arguments:
         key: consumed.
@@ -69,7 +69,7 @@ def labelled_mixture(
     """
     classifier_key, vae_key, loc_key = jax.random.split(key, 3)
     return LabelledMixture(
-        Network(mean.size, num_classes, (hidden,), leaky_rectifier, key=classifier_key),
+        Network(mean.size, num_classes, (hidden, hidden), leaky_rectifier, key=classifier_key),
         gaussian_vae(vae_key, mean, num_style, (hidden,)),
         0.1 * jax.random.normal(loc_key, (num_classes, num_style)),  # alike, but not the same
         jnp.zeros((num_classes, num_style)),
