@@ -39,17 +39,27 @@ def begin(
         options: of the estimator.
     """
     model = make_model(jax.random.fold_in(key, _MODEL), data.mean)
+    return Learned(model, estimators.build(estimator, setting(key, model, data), options))
+
+
+def setting(key: PRNGKeyArray, model: AbstractVAE, data: Dataset) -> estimators.Setting:
+    """What an estimator's factory is built for: this model, as it is now.
+
+    Arguments:
+        key: the seed's.
+        model: before training or later.
+        data: pictures.
+    """
     q_key, x_key = jax.random.split(jax.random.fold_in(key, _START))
     x = data.binarize(x_key, data.train[:: max(1, len(data.train) // 200)])
     costs = -hard_elbo(q_key, model.posterior(x), lambda z: model.log_joint(x, z))
-    setting = estimators.Setting(
+    return estimators.Setting(
         key=jax.random.fold_in(key, _FACTORY),
         center=data.mean,
         draw=joint(model.prior()).example(),
         typical=jnp.mean(costs),
         spread=jnp.maximum(jnp.std(costs), 1e-3),
     )
-    return Learned(model, estimators.build(estimator, setting, options))
 
 
 def objective(learned: Learned, x: Float[Array, "B P"], key: PRNGKeyArray) -> Float[Array, ""]:

@@ -81,7 +81,7 @@ class AbstractVAETask(AbstractPictureTask):
     def finish(self, key, learned, data):
         points_key, bound_key = jax.random.split(key)
         rows, m = data.test, BOUND_SAMPLES
-        bound = vae.mean_bound(bound_key, learned.model, data, rows, m)
+        bound = self.bound(bound_key, learned.model, data, rows, m)
         found = self.points(points_key, learned, data, data.train, 100_000, NUM_GRADIENTS)
         return found | {f"test_bound_{m}": bound}
 
@@ -100,15 +100,30 @@ class AbstractVAETask(AbstractPictureTask):
         """
         train_key, test_key, x_key, key = jax.random.split(key, 4)
         x = data.binarize(x_key, data.train[: self.batch_size])
-        loss = eqx.Partial(self._of_batch, x)
-        where = lambda tree: tree.model.encoder
         each = lambda rows: max(1, enough // len(rows))
-        elbo = lambda key, rows: vae.mean_elbo(key, learned.model, data, rows, each(rows))
+        elbo = lambda key, rows: self.elbo(key, learned.model, data, rows, each(rows))
         return {
             "train_elbo": elbo(train_key, train),
             "test_elbo": elbo(test_key, data.test),
-            "gradient_variance": gradient_variance(key, loss, learned, where, gradients),
+            "gradient_variance": self.variance(key, learned, x, gradients),
         }
+
+    def elbo(self, key: Any, model: Any, data: Dataset, rows: Array, num_samples: int) -> Array:
+        """The mean ELBO of rows of pictures from hard draws, `num_samples` for each."""
+        return vae.mean_elbo(key, model, data, rows, num_samples)
+
+    def bound(self, key: Any, model: Any, data: Dataset, rows: Array, num_samples: int) -> Array:
+        """The mean m-sample bound of rows of pictures; m is `num_samples`."""
+        return vae.mean_bound(key, model, data, rows, num_samples)
+
+    def encoder(self, learned: Any) -> Any:
+        """The part of what is learned of whose gradient the variance is measured."""
+        return learned.model.encoder
+
+    def variance(self, key: Any, learned: Any, x: Array, num_gradients: int) -> Array:
+        """The variance of the encoder's gradient for a batch, summed over its parameters."""
+        loss = eqx.Partial(self._of_batch, x)
+        return gradient_variance(key, loss, learned, self.encoder, num_gradients)
 
     def _of_batch(self, x: Array, learned: Any, key: Any) -> Array:
         return self.objective(learned, x, key, jnp.asarray(self.steps))
