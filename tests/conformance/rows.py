@@ -33,6 +33,7 @@ from expectax.testing import (
 EVERYTHING = tuple(CHECKS)
 ON_EVERY_PROBLEM = tuple(name for name, check in CHECKS.items() if check.every_problem)
 EXACT = ("finite_draws", "control_gradient")  # what is cheap: no draws, and one small program
+BY_DRAWS = ("value_mean", "gradient_mean", "cost_parameters")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +64,22 @@ class Row:
         needs = self.kind.claims.needs
         if self.larger:
             rich = {Binary: "bits", OneHot: "hots", Reparameterized: "gaussian"}.get(needs, "tree")
-            plan = [(rich, (*ON_EVERY_PROBLEM, "evaluations"))]
+            plan = [(rich, (*self._checks(rich), "evaluations"))]
             return plan if rich != "tree" else [*plan, ("bits", EXACT)]
         first, *others = [p.name for p in problems_for(self.kind)]
-        plan = [(first, EVERYTHING), *((name, ON_EVERY_PROBLEM) for name in others)]
+        plan = [(first, EVERYTHING), *((name, self._checks(name)) for name in others)]
         if needs not in (OneHot, Reparameterized) and "single" not in others:
             plan.append(("single", EXACT))
         return plan
+
+    def _checks(self, problem: str) -> tuple[str, ...]:
+        """The checks on a problem that is not a row's first.
+
+        A sum over all draws says what a mean of many does, to more digits; the first problem has
+        both, for the sum goes by scripted draws and the mean by those of the key.
+        """
+        summed = problem in self.exact
+        return tuple(name for name in ON_EVERY_PROBLEM if not (summed and name in BY_DRAWS))
 
 
 PROBLEMS = {make().name: make for make in (bits, hots, tree, single, gaussian, gamma, counts)}

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -17,15 +18,24 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-def begin(run_dir: pathlib.Path, *more: str) -> subprocess.Popen:
-    """The command in a process of its own.
+def begin(run_dir: pathlib.Path, compiled: pathlib.Path, *more: str) -> subprocess.Popen:
+    """The command in a process of its own, with compiled programs of its own.
 
-    Without JAX's cache of compiled programs: a process killed while it writes an entry leaves it
-    torn, and reading a torn entry can hang.
+    A process killed while it writes an entry of JAX's cache leaves it torn, and reading a torn
+    entry can hang: so each has a copy of what was compiled by one that was not killed.
     """
+    cache = run_dir.parent / "cache"
+    if compiled != cache:
+        shutil.rmtree(cache, ignore_errors=True)
+        shutil.copytree(compiled, cache)
     return subprocess.Popen(
         [sys.executable, "-m", "expectax.cli", *OPTIONS, "--run-dir", str(run_dir), *more],
-        env={k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"},
+        env={
+            **os.environ,
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -53,14 +63,15 @@ def traces(run_dir: pathlib.Path) -> dict[str, bytes]:
 
 
 def test_killed_again_and_again_it_ends_as_if_never_killed(tmp_path):
-    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    assert "test ELBO" in finish(begin(unbroken))
+    unbroken, killed = tmp_path / "first" / "run", tmp_path / "second" / "run"
+    compiled = unbroken.parent / "cache"
+    assert "test ELBO" in finish(begin(unbroken, compiled))
     expected = traces(unbroken)
     assert len(expected) > 30  # weights, moments, keys, data order: one entry each
     chance = random.Random(0)
     # before there is a folder; then after some more rows, at a moment within a point's time
     for rows in (None, 9, 19):
-        process = begin(killed, "--resume")
+        process = begin(killed, compiled, "--resume")
         if rows is None:
             time.sleep(1.5)
         else:
@@ -72,7 +83,7 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(tmp_path):
         process.kill()
         process.communicate()
         assert not (killed / "results.json").exists()
-    finish(begin(killed, "--resume"))
+    finish(begin(killed, compiled, "--resume"))
     found = traces(killed)
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []

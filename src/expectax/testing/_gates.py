@@ -11,13 +11,12 @@ of order 1/n and vanishes beside z·SE for ordinary draws.
 """
 
 import dataclasses
+import statistics
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtri
 from jaxtyping import PyTree
 
 from .._errors import UnderpoweredError, complain
@@ -48,15 +47,16 @@ class Gate:
     @property
     def z(self) -> float:
         """How many standard errors a mean may be off: two-sided, split over all comparisons."""
-        return float(-ndtri(np.float64(self.false_alarm / (2 * self.comparisons))))
+        return -statistics.NormalDist().inv_cdf(self.false_alarm / (2 * self.comparisons))
 
     def allowance(self, moments: Moments, scale: PyTree) -> PyTree:
         """How far each mean may be from the truth."""
-        z, n = self.z, moments.count
+        z, n = self.z, np.asarray(moments.count)
+        moments, scale = jax.device_get((moments, scale))  # NumPy compiles nothing
 
         def one(mean, m2, low, high, scale):
-            rare = z * jnp.maximum(high - mean, mean - low) / (2 * n)
-            return z * jnp.sqrt(m2 / (n - 1) / n + rare**2) + z * rare + _ROUNDING * scale
+            rare = z * np.maximum(high - mean, mean - low) / (2 * n)
+            return z * np.sqrt(m2 / (n - 1) / n + rare**2) + z * rare + _ROUNDING * scale
 
         return jax.tree.map(one, moments.mean, moments.m2, moments.low, moments.high, scale)
 
@@ -71,8 +71,9 @@ class Gate:
     def excess(self, moments: Moments, truth: PyTree, scale: PyTree) -> PyTree:
         """|mean − truth| in units of the allowance: Gate A fails above 1."""
         allowed = self.allowance(moments, scale)
+        mean, truth = jax.device_get((moments.mean, truth))
         return jax.tree.map(
-            lambda m, t, a: jnp.where(m == t, 0.0, jnp.abs(m - t) / a), moments.mean, truth, allowed
+            lambda m, t, a: np.where(m == t, 0.0, np.abs(m - t) / a), mean, truth, allowed
         )
 
     def require_power(self, moments: Moments, scale: PyTree, what: str) -> None:
@@ -184,19 +185,20 @@ def check_biased(moments: Moments, truth: PyTree, *, scale: PyTree, gate: Gate, 
 
 def _require_finite(moments: Moments, what: str) -> None:
     for path, mean in jax.tree_util.tree_leaves_with_path(moments.mean):
-        if not bool(jnp.all(jnp.isfinite(mean))):
+        if not bool(np.all(np.isfinite(mean))):
             raise AssertionError(f"{what}{jax.tree_util.keystr(path)} is not finite: {mean}")
 
 
 def default_scale(truth: PyTree) -> PyTree:
     """Each leaf's largest |truth|, as an array that broadcasts against it."""
-    return jax.tree.map(lambda t: jnp.max(jnp.abs(jnp.asarray(t))), truth)
+    return jax.tree.map(lambda t: np.max(np.abs(np.asarray(t))), truth)
 
 
 def batch_scale(truth: PyTree, batch_ndim: int) -> PyTree:
     """The largest |truth| over all leaves, for each batch element; leaves start with the batch."""
-    size = lambda t: jnp.max(jnp.abs(t), axis=tuple(range(batch_ndim, t.ndim)))
-    most = jnp.max(jnp.stack([size(t) for t in jax.tree.leaves(truth)]), axis=0)
+    truth = jax.device_get(truth)
+    size = lambda t: np.max(np.abs(t), axis=tuple(range(batch_ndim, t.ndim)))
+    most = np.max(np.stack([size(t) for t in jax.tree.leaves(truth)]), axis=0)
     return jax.tree.map(lambda t: most.reshape(most.shape + (1,) * (t.ndim - batch_ndim)), truth)
 
 

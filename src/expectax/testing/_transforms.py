@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from ..distributions import joint
@@ -37,9 +38,9 @@ def batch_elements(trial: Trial) -> None:
 
     mine = lambda x: getattr(x, "shape", ())[:1] == (num,)
     # another first element, in q and in those of f's parameters that belong to it
-    change = lambda x: x.at[0].set(x[0] * 0.7 + 0.1) if mine(x) else x
+    change = lambda x: np.concatenate([x[:1] * 0.7 + 0.1, x[1:]]) if mine(x) else x
     before, after = outcome(trial.params), outcome(jax.tree.map(change, trial.params))
-    others = lambda tree: jax.tree.map(lambda x: x[1:], tree)
+    others = lambda tree: jax.tree.map(lambda x: np.asarray(x)[1:], tree)
     assert_same(others(after), others(before), f"{trial.name}, other batch elements")
 
 
@@ -53,13 +54,13 @@ def eager(trial: Trial) -> None:
 def _copies(trial: Trial, name: str) -> tuple[Any, PyTree, PyTree]:
     """Several keys, parameters that differ a little, and the draws made one at a time."""
     keys = jax.random.split(trial.key(name), _NUM_COPIES)
-    factors = 1 + 0.1 * jnp.arange(_NUM_COPIES, dtype=jnp.float64)
-    params = jax.tree.map(lambda x: jnp.stack([x * a for a in factors]), trial.params)
+    factors = 1 + 0.1 * np.arange(_NUM_COPIES)
+    params = jax.tree.map(lambda x: np.stack([x * a for a in factors]), trial.params)
     each = [
         trial.one(jax.tree.map(lambda x, i=i: x[i], params), trial.estimator, keys[i])
         for i in range(_NUM_COPIES)
     ]
-    return keys, params, jax.tree.map(lambda *x: jnp.stack(x), *each)
+    return keys, params, jax.tree.map(lambda *x: np.stack(x), *each)
 
 
 @check()
@@ -98,7 +99,7 @@ def scan(trial: Trial) -> None:
         out = trial.one(params, trial.estimator, key)
         params = _descend(params, out)
         values.append(out["value"])
-    assert_same(scanned, (params, jnp.stack(values)), f"{trial.name}, scan and loop")
+    assert_same(scanned, (params, np.stack(values)), f"{trial.name}, scan and loop")
 
 
 def _descend(params: PyTree, grads: dict[str, PyTree]) -> PyTree:
@@ -157,7 +158,7 @@ def dtypes(trial: Trial) -> None:
     At extreme parameters too: p = 0 and 1 to all digits.
     """
     with jax.enable_x64(False):
-        estimator = cast(trial.estimator, jnp.float32)
+        estimator = cast(trial.estimator, jnp.float32, jnp.asarray)
         for dtype in (jnp.float32, jnp.bfloat16):
             params = cast(trial.problem.params, dtype)
             program = quick(lambda *x: trial.draw(*x))
@@ -181,7 +182,7 @@ def _has_type(where: str) -> Any:
     def one(path, leaf, dtype):
         what = where + jax.tree_util.keystr(path)
         assert leaf.dtype == dtype, f"{what} has type {leaf.dtype}, not {dtype}"
-        assert bool(jnp.all(jnp.isfinite(leaf))), f"{what} is not finite: {leaf}"
+        assert bool(np.all(np.isfinite(leaf))), f"{what} is not finite: {leaf}"
 
     return one
 
@@ -194,7 +195,7 @@ def nested(trial: Trial) -> None:
     inner = Trial(trial.estimator, trial.problem.layers, gate=trial.gate)
     if not trial.claims.unbiased:
         out = inner.one(inner.params, inner.estimator, inner.key("nested"))
-        finite = [bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(out)]
+        finite = [bool(np.all(np.isfinite(x))) for x in jax.tree.leaves(out)]
         assert all(finite), f"{inner.name}: not finite"
         return
     moments, truth, scale = inner.moments("own")
