@@ -117,11 +117,11 @@ def _apply_rule(
     rule.defjvp(derivative, symbolic_zeros=True)
     value, control, aux = rule(floats, others, key)
     learns = jax.tree.leaves(eqx.filter(inputs[2], eqx.is_inexact_array))
-    return (_weigh(value, control) if learns else value), aux
+    return (weigh(value, control) if learns else value), aux
 
 
 @jax.custom_vjp
-def _weigh(value: Array, control: Array) -> Array:
+def weigh(value: Array, control: Array) -> Array:
     """`value`; backwards, its cotangent goes to `value` and the cotangent's size to `control`.
 
     So what the estimator's leaves minimise is weighted by how much each batch element counts, and
@@ -131,7 +131,7 @@ def _weigh(value: Array, control: Array) -> Array:
     return value
 
 
-_weigh.defvjp(lambda value, _: (value, None), lambda _, g: (g, jnp.abs(g)))
+weigh.defvjp(lambda value, _: (value, None), lambda _, g: (g, jnp.abs(g)))
 
 
 def _zero_tangent(x: Array) -> Any:

@@ -19,6 +19,13 @@ from ._prediction import (
     halves as halves,
     structured_prediction as structured_prediction,
 )
+from ._rbm import (
+    RBM as RBM,
+    AnnealedEstimate as AnnealedEstimate,
+    annealed_importance as annealed_importance,
+    log_partition as log_partition,
+    rbm as rbm,
+)
 from ._semi_supervised import (
     SemiSupervisedVAE as SemiSupervisedVAE,
     semi_supervised_vae as semi_supervised_vae,

@@ -71,6 +71,15 @@ class AbstractVAE(eqx.Module):
         """E[x | z] at `num` draws z from the prior. The key is consumed."""
         return self.decode(joint(self.prior()).sample(key, num))
 
+    def sample_joint(
+        self, key: PRNGKeyArray, num: int
+    ) -> tuple[Float[Array, "num P"], Float[Array, "num ..."]]:
+        """`num` draws of (x, z) from p, without gradient. The key is consumed."""
+        for_z, for_x = jax.random.split(key)
+        z = joint(self.prior()).sample(for_z, num)
+        pixels = dist.Bernoulli(logits=self.pixel_logits(z)).to_event(1)
+        return joint(pixels).sample(for_x, 1)[0], z
+
     def centered(self, x: Float[Array, "*B P"]) -> Float[Array, "*B P"]:
         """x − center."""
         return x - jax.lax.stop_gradient(self.center)

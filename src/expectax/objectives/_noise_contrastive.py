@@ -1,0 +1,94 @@
+"""Unnormalized models learned by telling data from noise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from .._errors import InvalidArgumentError, complain
+from .._numerics import softplus
+from .._types import PRNGKey
+
+Score = Callable[[Any], Float[Array, "*batch"]]
+"""From x, shape batch + event, to the log of an unnormalized density, shape batch."""
+
+
+def noise_contrastive(
+    key: PRNGKey, score: Score, x: Any, noise: dist.Distribution, num_noise: int
+) -> Float[Array, "*batch"]:
+    """−log σ(Δ(x)) − Σ_i log(1 − σ(Δ(y_i))), Δ = s − log k q, y_1 … y_k ~ q: to be minimised.
+
+    Its minimum over all functions s is the log-density of the data, normalized: nothing has to be
+    summed over all x, and a learned normalizer is a parameter like any other. For any noise q that
+    is possible wherever the data are; the closer to them, the less noisy. The minimum is the same
+    for every k, and as k grows the gradient becomes that of maximum likelihood.
+
+    Arguments:
+        key: consumed.
+        score: s; it may close over a context of batch shape. Called once at x and, by `vmap`, at
+            each y.
+        x: data with batch shape.
+        noise: q, without batch shape or with that of x; taken as given.
+        num_noise: k ≥ 1, draws for each datum.
+
+    Returns:
+        Shape batch, in nats.
+
+    Raises:
+        InvalidArgumentError: `num_noise` < 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpyro.distributions as dist
+        >>> words, noise = jnp.array([2, 0, 1]), dist.Categorical(logits=jnp.zeros(4))
+        >>> table = jnp.log(jnp.full(4, 0.25))  # the model is the noise
+        >>> loss = noise_contrastive(jax.random.key(0), lambda w: table[w], words, noise, 1)
+        >>> print([f"{x:.4f}" for x in loss])  # 2 log 2: nothing can be told apart
+        ['1.3863', '1.3863', '1.3863']
+
+    Reference: Gutmann & Hyvärinen (2012), eq. 8 and 9; Mnih & Teh (2012) for models of words.
+    """
+    log_num = jnp.log(num_noise) if num_noise > 0 else 0.0
+    log_noise = lambda y: jax.lax.stop_gradient(noise.log_prob(y)) + log_num
+    return _told_apart(key, lambda y: score(y) - log_noise(y), score, x, noise, num_noise)
+
+
+def negative_sampling(
+    key: PRNGKey, score: Score, x: Any, noise: dist.Distribution, num_noise: int
+) -> Float[Array, "*batch"]:
+    """−log σ(s(x)) − Σ_i log(1 − σ(s(y_i))), y_1 … y_k ~ q: to be minimised.
+
+    It is `noise_contrastive` with k q put to 1. So its minimum over all functions s is
+    log p(x) − log k q(x): for words in a context, a pointwise mutual information shifted by log k,
+    and no log-density. Arguments as those of `noise_contrastive`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpyro.distributions as dist
+        >>> words, noise = jnp.array([2, 0, 1]), dist.Categorical(logits=jnp.zeros(4))
+        >>> loss = negative_sampling(jax.random.key(0), lambda w: 0.0 * w, words, noise, 3)
+        >>> print([f"{x:.4f}" for x in loss])  # 4 log 2
+        ['2.7726', '2.7726', '2.7726']
+
+    Reference: Mikolov et al. (2013), eq. 4; Levy & Goldberg (2014) for its minimum.
+    """
+    return _told_apart(key, score, score, x, noise, num_noise)
+
+
+def _told_apart(
+    key: PRNGKey, odds: Score, score: Score, x: Any, noise: dist.Distribution, num: int
+) -> Array:
+    """The loss of a classifier with these log-odds that a thing is a datum."""
+    if num < 1:
+        raise InvalidArgumentError(
+            complain(
+                f"a contrast with {num} draws of noise was asked for",
+                "data are told apart from noise",
+                "pass num_noise of at least 1",
+            )
+        )
+    batch = jax.eval_shape(score, x).shape
+    lead = (num,) if noise.batch_shape else (num, *batch)
+    draws = jax.lax.stop_gradient(noise.sample(key, lead))  # type: ignore[arg-type]
+    return softplus(-odds(x)) + jnp.sum(softplus(jax.vmap(odds)(draws)), axis=0)
