@@ -16,7 +16,6 @@ from .._trees import dot
 from .._types import PRNGKey
 from ..distributions import Joint, Reparameterized, Scored, joint, require
 from ..estimators import AbstractEstimator
-from ..estimators._base import zero_with_gradient
 from ._elbo import LogJoint
 
 LogWeights = Callable[[Any], Float[Array, "K *batch"]]
@@ -162,7 +161,8 @@ class DoublyReparameterized(AbstractBoundGradient):
         log_w, pull = jax.vjp(log_weights, jax.lax.stop_gradient(draws))
         share = jax.nn.softmax(jax.lax.stop_gradient(log_w), axis=0)
         (slope,) = jax.lax.stop_gradient(pull(share**2))
-        path = dot(slope, zero_with_gradient(draws), 1 + q.batch_ndim)
+        zero = jax.tree.map(lambda z: z - jax.lax.stop_gradient(z), draws)
+        path = dot(slope, zero, 1 + q.batch_ndim)
         return log_mean(log_w) + jnp.sum(path, axis=0)
 
 
