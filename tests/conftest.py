@@ -3,6 +3,8 @@
 import gc
 import os
 import pathlib
+import shutil
+import tempfile
 
 import jax
 import pytest
@@ -11,12 +13,17 @@ import pytest
 _FLAG = "--xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = " ".join(filter(None, (os.environ.get("XLA_FLAGS"), _FLAG)))
 
-# With this variable set, a second run reuses the first's programs.
-_CACHE = os.environ.get("EXPECTAX_TEST_CACHE")
-if _CACHE:
-    jax.config.update("jax_compilation_cache_dir", os.path.join(_CACHE, ".jax_cache"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+# No program is compiled twice in a process. With this variable set, nor in a second run.
+_CACHE = os.environ.get("EXPECTAX_TEST_CACHE") or tempfile.mkdtemp(prefix="expectax-compiled-")
+jax.config.update("jax_compilation_cache_dir", os.path.join(_CACHE, ".jax_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_unconfigure():
+    """Leave nothing behind that nobody asked for."""
+    if os.environ.get("EXPECTAX_TEST_CACHE") != _CACHE:
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in this very hook

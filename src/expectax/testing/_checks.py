@@ -175,7 +175,8 @@ def _bias(trial: Trial, name: str, **changed: Any) -> float:
     """The largest relative bias of the gradient, each batch element on its own scale."""
     moments, truth, scale = trial.moments(name, **changed)
     relative = lambda m, t, s: np.max(np.abs(m - t) / s)
-    off = jax.tree.map(relative, moments.mean["q"], truth["q"], scale["q"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = jax.tree.map(relative, moments.mean["q"], truth["q"], scale["q"])
     trial.gate.require_power(moments["q"], scale["q"], f"{trial.name} {name}")
     return float(max(jax.tree.leaves(off)))
 

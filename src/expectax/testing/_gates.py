@@ -22,6 +22,9 @@ from jaxtyping import PyTree
 from .._errors import UnderpoweredError, complain
 from ._moments import CHUNK, Moments, moments_of, stream
 
+_quietly = np.errstate(divide="ignore", invalid="ignore")
+"""What is not finite is found by the gates themselves, as in JAX."""
+
 _ROUNDING = 1e-10
 """Float64 sums of exact terms differ from the truth by this much of its scale, at most."""
 
@@ -49,6 +52,7 @@ class Gate:
         """How many standard errors a mean may be off: two-sided, split over all comparisons."""
         return -statistics.NormalDist().inv_cdf(self.false_alarm / (2 * self.comparisons))
 
+    @_quietly
     def allowance(self, moments: Moments, scale: PyTree) -> PyTree:
         """How far each mean may be from the truth."""
         z, n = self.z, np.asarray(moments.count)
@@ -60,6 +64,7 @@ class Gate:
 
         return jax.tree.map(one, moments.mean, moments.m2, moments.low, moments.high, scale)
 
+    @_quietly
     def draws_needed(self, pilot: Moments, scale: PyTree) -> int:
         """How many draws will pass Gate B, judged by a pilot, with a margin of a tenth."""
         ratio = lambda a, s: a / (0.9 * self.power * s)
@@ -68,6 +73,7 @@ class Gate:
         worst = max(float(np.max(np.where(np.isfinite(r), r, 0.0))) for r in ratios)
         return int(pilot.count * worst**2) + 1
 
+    @_quietly
     def excess(self, moments: Moments, truth: PyTree, scale: PyTree) -> PyTree:
         """|mean − truth| in units of the allowance: Gate A fails above 1."""
         allowed = self.allowance(moments, scale)
@@ -76,6 +82,7 @@ class Gate:
             lambda m, t, a: np.where(m == t, 0.0, np.abs(m - t) / a), mean, truth, allowed
         )
 
+    @_quietly
     def require_power(self, moments: Moments, scale: PyTree, what: str) -> None:
         """Gate B: raise unless every allowance is small beside the scale.
 

@@ -99,17 +99,22 @@ def spanning_tree() -> Problem:
             draws[tree] = np.zeros((4, 4))
             draws[tree][tuple(zip(*tree, strict=True))] = 1
 
+    def open_edges(order: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
+        """Before each edge of an order is taken, which ones connect two parts of what there is."""
+        part, found = np.arange(4), []
+        for i, j in order:
+            found.append(np.triu(part[:, None] != part, 1))
+            part = np.where(part == part[j], part[i], part)
+        return found
+
     def probability(x: Array, tree: tuple[tuple[int, int], ...]) -> Array:
-        """Each edge is the best of those that connect two parts of what there is so far."""
-        w, total = jnp.exp(x), jnp.zeros(x.shape[:-2])
-        for order in itertools.permutations(tree):
-            part, p = list(nodes), jnp.ones(x.shape[:-2])
-            for i, j in order:
-                left = [w[..., a, b] for a, b in edges if part[a] != part[b]]
-                p = p * w[..., i, j] / sum(left)
-                part = [part[i] if x == part[j] else x for x in part]
-            total = total + p
-        return total
+        """Each edge is the best of those that are open, in whatever order."""
+        orders = list(itertools.permutations(tree))
+        rows, columns = np.moveaxis(np.array(orders), -1, 0)
+        masks = np.array([open_edges(order) for order in orders], float)
+        w = jnp.exp(x)
+        left = jnp.einsum("...ij,okij->...ok", w, masks)
+        return jnp.sum(jnp.prod(w[..., rows, columns] / left, axis=-1), axis=-1)
 
     @functools.cache
     def by_tree(weights: tuple[float, ...]) -> dict[Any, float]:
