@@ -9,9 +9,9 @@ import tempfile
 import jax
 import pytest
 
-# Compiling is most of what the tests do, and of many small programs: one piece each is cheapest.
-_FLAG = "--xla_cpu_parallel_codegen_split_count=1"
-os.environ["XLA_FLAGS"] = " ".join(filter(None, (os.environ.get("XLA_FLAGS"), _FLAG)))
+# Compiling is most of what the tests do, and of many small programs: little effort, in one piece.
+_FLAGS = "--xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = " ".join(filter(None, (os.environ.get("XLA_FLAGS"), _FLAGS)))
 
 # No program is compiled twice in a process. With this variable set, nor in a second run.
 _CACHE = os.environ.get("EXPECTAX_TEST_CACHE") or tempfile.mkdtemp(prefix="expectax-compiled-")

@@ -44,7 +44,10 @@ TOO_DEAR = {
 }
 
 
-NOISY = {"PerturbedArgmax": "the noise of all categories is in the slope of each"}
+NOISY = {  # at this size gate B would take more draws than anyone can wait for
+    "PerturbedArgmax": "the noise of all categories is in the slope of each",
+    "DiscreteStein": "each draw looks at the surrogate of a thousand neighbors",
+}
 
 
 def serves(estimator):

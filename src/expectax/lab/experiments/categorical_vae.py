@@ -63,7 +63,7 @@ def plan(asked: Asked) -> Plan:
     task = TwentyByTen(
         data=asked.one_of(DATA),
         data_dir=asked.data_dir,
-        steps=asked.choose("steps", STEPS, 800),
+        steps=asked.choose("steps", STEPS, 400),
         num_seeds=asked.choose("num_seeds", 5, 2),
         hidden=(40, 20) if asked.quick else (512, 256),
         num_latents=5 if asked.quick else 20,
