@@ -13,7 +13,8 @@ import pytest
 _FLAGS = "--xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = " ".join(filter(None, (os.environ.get("XLA_FLAGS"), _FLAGS)))
 
-# No program is compiled twice in a process. With this variable set, nor in a second run.
+# No program that takes long to compile is compiled twice in a process; with this variable set, nor
+# in a second run.
 _CACHE = os.environ.get("EXPECTAX_TEST_CACHE") or tempfile.mkdtemp(prefix="expectax-compiled-")
 jax.config.update("jax_compilation_cache_dir", os.path.join(_CACHE, ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

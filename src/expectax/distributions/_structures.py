@@ -163,14 +163,6 @@ class StructureView(OfLogits, PerturbedByGumbels):
     dtype: jnp.dtype = eqx.field(static=True)
 
     @property
-    def batch_shape(self):
-        return self.logits.shape[: self.num_batch_dims]
-
-    @property
-    def event_shape(self):
-        return self.logits.shape[self.num_batch_dims :]
-
-    @property
     def variable_ndim(self):
         return self.solver.score_ndim
 
