@@ -1,5 +1,6 @@
 """The README's Python runs as printed, given the model that it leaves to the reader."""
 
+import importlib
 import pathlib
 import re
 
@@ -75,6 +76,14 @@ def test_every_estimator_it_names_is_public_and_the_linked_page_has_them_all():
     assert len(named) > 10
     (page,) = re.findall(r"\]\((.*?)\)", row)
     assert set(re.findall(r"^\| \[`(\w+)`\]", (README.parent / page).read_text(), re.M)) == public
+
+
+@pytest.mark.parametrize("name", ["objectives", "models"])
+def test_every_objective_and_model_it_names_is_public(name):
+    package, *named = re.findall(r"`([\w.]+)`", _row(name))
+    module = importlib.import_module(package)
+    assert len(named) > 5
+    assert not [each for each in named if not hasattr(module, each)]
 
 
 def test_every_public_name_it_mentions_is_there():

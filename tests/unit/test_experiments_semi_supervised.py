@@ -13,12 +13,12 @@ import expectax as ex
 from expectax.distributions import joint
 from expectax.lab.errors import UsageError
 from expectax.lab.experiments import _semi_supervised_task as task_of, semi_supervised
-from expectax.lab.experiments._semi_supervised_model import LabelledMixture, labelled_mixture
 from expectax.lab.experiments._semi_supervised_views import Views
 from expectax.lab.experiments._training_plan import Asked
 from expectax.lab.journal import Journal
 from expectax.lab.loop import Run
 from expectax.lab.run_folder import RunFolder
+from expectax.models import LabelledMixture, labelled_mixture
 from expectax.objectives import unlabelled_neg_elbo
 
 STILL = Views(turn=0.0, zoom=0.0, slant=0.0, move=0.0)

@@ -19,6 +19,7 @@ from expectax.lab.errors import UsageError
 from expectax.lab.estimators import RECIPES
 from expectax.lab.experiments import (
     EXPERIMENTS,
+    _direct_optimization,
     _training,
     direct_vae,
     disarm_vae,
@@ -333,13 +334,15 @@ def test_the_exact_step_and_bound_are_those_of_the_enumerated_elbo(one_code):
     used = {int(k) for k in jnp.argmax(logits, axis=-1)}
     assert bound["codes_in_use"] == len(used)
     more = ours(model, 0) - ours(model, 10)
-    divergence = jnp.mean(direct_vae.kl_to_uniform(logits))
+    divergence = jnp.mean(_direct_optimization.kl_to_uniform(logits))
     np.testing.assert_allclose(more, 19 * divergence, rtol=1e-2)
 
 
 def test_epsilon_is_renewed_every_five_hundred_steps():
     steps = jnp.array([0, 499, 500, 1_000_000])
-    np.testing.assert_allclose(direct_vae.annealed(steps), [1, 1, np.exp(-0.005), 0.1], rtol=1e-6)
+    np.testing.assert_allclose(
+        _direct_optimization.annealed(steps), [1, 1, np.exp(-0.005), 0.1], rtol=1e-6
+    )
 
 
 def test_the_bias_is_that_of_the_estimator(monkeypatch):

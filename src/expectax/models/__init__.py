@@ -8,6 +8,10 @@ from ._builders import (
 )
 from ._gaussian import GaussianVAE as GaussianVAE, gaussian_vae as gaussian_vae
 from ._hierarchy import HierarchicalVAE as HierarchicalVAE, hierarchical_vae as hierarchical_vae
+from ._labelled_mixture import (
+    LabelledMixture as LabelledMixture,
+    labelled_mixture as labelled_mixture,
+)
 from ._layers import (
     Network as Network,
     PixelBias as PixelBias,

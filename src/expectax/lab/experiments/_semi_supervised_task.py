@@ -12,12 +12,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 import expectax as ex
 
+from ...models import LabelledMixture, labelled_mixture
 from ..evaluate import mean_over_rows
 from ..task import Values, impossible
-from ._semi_supervised_model import LabelledMixture, labelled_mixture
+from ._direct_optimization import kl_to_uniform
 from ._semi_supervised_views import Views
 from ._vae_tasks import AbstractPictureTask
-from .direct_vae import kl_to_uniform
 
 VIEWS = {
     "mnist": Views(turn=0.26, zoom=0.15, slant=0.2, move=2.5),
@@ -221,7 +221,8 @@ def figures(key: PRNGKeyArray, model: LabelledMixture, rows: Array, labels: Arra
     """Accuracy in %, and −ELBO with the label summed out, in nats a picture."""
 
     def of_row(key: Array, row: Any) -> tuple[Array, Array]:
-        x, q = row[0].astype(jnp.float32), model.label_posterior(row[0].astype(jnp.float32))
+        x = row[0].astype(jnp.float32)
+        q = model.label_posterior(x)
         return jnp.argmax(q.logits) == row[1], neg_elbo(key, model, x, q, ex.Enumerate())
 
     right, bound = mean_over_rows(key, (rows, labels), of_row)

@@ -10,7 +10,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 import expectax as ex
 
@@ -18,13 +18,13 @@ from ..._numerics import softplus
 from ...models import CategoricalVAE, categorical_vae
 from ..evaluate import mean_over_rows
 from ..task import Values
+from ._direct_optimization import EPOCH, annealed, kl_to_uniform
 from ._training import TrainingExperiment
 from ._training_plan import Asked, Contender, Plan
 from ._training_plot import Panel
 from ._vae_tasks import AbstractPictureTask
 
 NAME = "direct-vae"
-EPOCH = 600
 STEPS = 30 * EPOCH
 DATA = ("fashion", "mnist")
 
@@ -47,11 +47,6 @@ PROTOCOL = (
     "reconstruction, for one step at hard draws + elsewhere. Hard codes share one decoding of all "
     "K."
 )
-
-
-def annealed(step: Int[Array, ""]) -> Float[Array, ""]:
-    """The share of ε, or the temperature, at a step."""
-    return jnp.maximum(0.1, jnp.exp(-1e-5 * (step // 500 * 500)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +109,6 @@ class OneCode(AbstractPictureTask):
     @property
     def title(self) -> str:
         return f"{NAME}, {self.estimator}"
-
-
-def kl_to_uniform(logits: Float[Array, "*B K"]) -> Float[Array, "*B"]:
-    """KL(softmax(logits) ‖ uniform), in nats."""
-    log_q = jax.nn.log_softmax(logits)
-    return jnp.sum(jnp.exp(log_q) * log_q, axis=-1) + jnp.log(logits.shape[-1])
 
 
 def costs_of_codes(model: CategoricalVAE, x: Float[Array, "*B P"]) -> Float[Array, "*B K"]:

@@ -24,11 +24,11 @@ from .. import plots
 from ..data import Dataset
 from ..evaluate import mean_over_rows
 from ..task import Values
+from ._direct_optimization import EPOCH, annealed
 from ._training import TrainingExperiment
 from ._training_plan import Asked, Contender, Plan
 from ._training_plot import Panel
 from ._vae_tasks import AbstractPictureTask
-from .direct_vae import EPOCH, annealed
 
 NAME = "structured-vae"
 STEPS = 30 * EPOCH

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro.distributions.kl import kl_divergence
 
-import expectax as ex
-
-from ...models import GaussianVAE, Network, gaussian_vae, leaky_rectifier
-from ...objectives import kl_divergence
+from ..distributions import OneHotCategorical
+from ._gaussian import GaussianVAE, gaussian_vae
+from ._layers import Network, leaky_rectifier
 
 
 class LabelledMixture(eqx.Module):
@@ -35,9 +35,9 @@ class LabelledMixture(eqx.Module):
     locs: Float[Array, "C D"]
     log_scales: Float[Array, "C D"]
 
-    def label_posterior(self, x: Float[Array, "*B P"]) -> ex.OneHotCategorical:
+    def label_posterior(self, x: Float[Array, "*B P"]) -> OneHotCategorical:
         """q(y | x), event shape (C,)."""
-        return ex.OneHotCategorical(logits=self.classifier(self.vae.centered(x)))
+        return OneHotCategorical(logits=self.classifier(self.vae.centered(x)))
 
     def style_prior(self) -> dist.Distribution:
         """p(z | y) of every y: batch shape (C,), event shape (D,)."""
