@@ -7,7 +7,11 @@ from ._builders import (
     nonlinear_vae as nonlinear_vae,
 )
 from ._gaussian import GaussianVAE as GaussianVAE, gaussian_vae as gaussian_vae
-from ._hierarchy import HierarchicalVAE as HierarchicalVAE, hierarchical_vae as hierarchical_vae
+from ._hierarchy import (
+    HierarchicalVAE as HierarchicalVAE,
+    LayeredPosterior as LayeredPosterior,
+    hierarchical_vae as hierarchical_vae,
+)
 from ._labelled_mixture import (
     LabelledMixture as LabelledMixture,
     labelled_mixture as labelled_mixture,

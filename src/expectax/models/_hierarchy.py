@@ -1,9 +1,11 @@
-"""Binary variational autoencoders with several layers of latents.
+"""Binary variational autoencoders with several layers of latents: sigmoid belief nets.
 
 Axes: B data batch (any number of leading axes), P pixels, D_l bits of layer l. Layer 0 is the one
 next to the picture. What lies below layer l is the picture, if l is 0, or the bits of layer l − 1.
 """
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro.distributions import constraints
 
+from .._trees import sum_leaves
 from ..distributions import joint
 from ._layers import (
     Network,
@@ -32,7 +36,9 @@ class HierarchicalVAE(eqx.Module):
     """p(z_L) … p(z_1 | z_2) p(x | z_1), and q(z_1 | x) q(z_2 | z_1) …, each of independent bits.
 
     `posterior(layer, below)` and `log_conditional(layer, below, z)` are its conditionals one by
-    one, so that an expectation can be nested in another: a `Hierarchy` of the objectives.
+    one, so that an expectation can be nested in another: a `Hierarchy` of the objectives. And
+    `joint_posterior(x)` is all of q as one distribution, for objectives that ask for no more than
+    draws and their log-probability: multi-sample bounds, wake-sleep.
 
     Attributes:
         encoders: from x − `center`, then from the bits of each layer, to the logits of q.
@@ -64,14 +70,32 @@ class HierarchicalVAE(eqx.Module):
         """L, the number of layers of latents."""
         return len(self.encoders)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """D_1 … D_L."""
+        return tuple(int(encoder.layers[-1].out_features) for encoder in self.encoders)
+
     def embed(self, z: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         """Bits as the networks see them."""
         return 2 * z - 1 if self.signed else z
 
     def posterior(self, layer: int, below: Float[Array, "*B I"]) -> dist.Distribution:
         """q(z of this layer | what lies below), with the leading axes of `below` as its batch."""
+        return _bits(self.posterior_logits(layer, below))
+
+    def posterior_logits(self, layer: int, below: Float[Array, "*B I"]) -> Float[Array, "*B D"]:
+        """Logits of the bits of this layer under q, given what lies below."""
         seen = self.embed(below) if layer else below - jax.lax.stop_gradient(self.center)
-        return dist.Bernoulli(logits=self.encoders[layer](seen)).to_event(1)  # type: ignore[return-value]
+        return self.encoders[layer](seen)
+
+    def joint_posterior(self, x: Float[Array, "*B P"]) -> "LayeredPosterior":
+        """q(z_1 … z_L | x) as one distribution of the bits of all layers, side by side."""
+        return LayeredPosterior(self, x)
+
+    def split(self, z: Float[Array, "*B N"]) -> Latents:
+        """The bits of each layer, from those of all layers side by side."""
+        ends = list(itertools.accumulate(self.sizes[:-1]))
+        return tuple(jnp.split(z, ends, axis=-1))
 
     def below_logits(self, layer: int, z: Float[Array, "*B D"]) -> Float[Array, "*B I"]:
         """Logits of what lies below this layer: of the pixels, if it is layer 0."""
@@ -108,11 +132,86 @@ class HierarchicalVAE(eqx.Module):
 
     def sample_prior(self, key: PRNGKeyArray, num: int) -> Float[Array, "num P"]:
         """E[x | z_1] at `num` ancestral draws from the prior downwards. The key is consumed."""
+        return self.decode(self._sample_latents(key, num)[0])
+
+    def sample_joint(
+        self, key: PRNGKeyArray, num: int
+    ) -> tuple[Float[Array, "num P"], Float[Array, "num N"]]:
+        """`num` draws of (x, z) from p, without gradient: dreams. The key is consumed.
+
+        z has the bits of all layers side by side, as a draw of `joint_posterior` has.
+        """
+        for_z, for_x = jax.random.split(key)
+        latents = self._sample_latents(for_z, num)
+        x = joint(_bits(self.below_logits(0, latents[0]))).sample(for_x, 1)[0]
+        return x, jnp.concatenate(latents, axis=-1)
+
+    def _sample_latents(self, key: PRNGKeyArray, num: int) -> Latents:
         keys = jax.random.split(key, self.num_layers)
-        z = joint(self.prior()).sample(keys[-1], num)
+        latents = [joint(self.prior()).sample(keys[-1], num)]
         for layer in reversed(range(1, self.num_layers)):
-            z = joint(_bits(self.below_logits(layer, z))).sample(keys[layer - 1], 1)[0]
-        return self.decode(z)
+            below = joint(_bits(self.below_logits(layer, latents[0])))
+            latents.insert(0, below.sample(keys[layer - 1], 1)[0])
+        return tuple(latents)
+
+
+class LayeredPosterior(dist.Distribution):
+    """q(z_1 | x) q(z_2 | z_1) …: the bits of all layers side by side, those next to x first.
+
+    Draws are made from layer to layer; log q sums the layers' terms. It is a `Scored` distribution
+    and no more: given x the layers are not independent, so bits cannot be flipped or relaxed one by
+    one. Estimators that do so are given the layers, by `hierarchical_neg_elbo`.
+
+    Arguments:
+        model: whose q it is.
+        x: the data, shape batch + (P,).
+
+    Shapes: batch shape that of x without its last axis, event shape (D_1 + … + D_L,).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from expectax.objectives import VIMCO, neg_multi_sample_bound
+        >>> model = hierarchical_vae(jax.random.key(0), jnp.full(16, 0.3), (6, 4))
+        >>> x = jnp.zeros((5, 16))
+        >>> q = model.joint_posterior(x)
+        >>> log_joint = lambda z: model.log_joint(x, model.split(z))
+        >>> neg_multi_sample_bound(jax.random.key(1), q, log_joint, 3, VIMCO()).shape
+        (5,)
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = constraints.independent(constraints.boolean, 1)
+    pytree_data_fields = ("model", "x")
+
+    def __init__(
+        self,
+        model: HierarchicalVAE,
+        x: Float[Array, "*batch P"],
+        *,
+        validate_args: bool | None = None,
+    ):
+        self.model, self.x = model, x
+        event = (sum(model.sizes),)
+        super().__init__(jnp.shape(x)[:-1], event, validate_args=validate_args)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Draws, shape `sample_shape` + batch + event. The key is consumed."""
+        keys = jax.random.split(key, self.model.num_layers)
+        lowest = joint(self.model.posterior(0, self.x))
+        layers = [lowest.sample(keys[0], math.prod(sample_shape))]
+        for layer in range(1, self.model.num_layers):
+            q = joint(self.model.posterior(layer, layers[-1]))
+            layers.append(q.sample(keys[layer], 1)[0])
+        z = jnp.concatenate(layers, axis=-1)
+        return z.reshape(*sample_shape, *z.shape[1:])
+
+    def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        """log q(z_1 … z_L | x), in nats, of values whose last axes are batch + event."""
+        latents = self.model.split(value)
+        terms = []
+        for layer, (below, z) in enumerate(zip((self.x, *latents), latents, strict=False)):
+            terms.append(bernoulli_log_prob(self.model.posterior_logits(layer, below), z))
+        return sum_leaves(terms)
 
 
 def _bits(logits: Array) -> Any:

@@ -27,6 +27,11 @@ from ._noise_contrastive import (
     negative_sampling as negative_sampling,
     noise_contrastive as noise_contrastive,
 )
+from ._per_datum import (
+    Optimizer as Optimizer,
+    amortization_gap as amortization_gap,
+    fit_each as fit_each,
+)
 from ._prediction import (
     Generator as Generator,
     prediction_bound as prediction_bound,
