@@ -1,5 +1,11 @@
 """Equinox modules: parameters, log-densities, and q-builders. No estimator and no objective."""
 
+from ._attention import (
+    GlimpseNetwork as GlimpseNetwork,
+    Glimpses as Glimpses,
+    Retina as Retina,
+    glimpse_network as glimpse_network,
+)
 from ._builders import (
     binary_vae as binary_vae,
     categorical_vae as categorical_vae,
@@ -22,6 +28,7 @@ from ._layers import (
     leaky_rectifier as leaky_rectifier,
     with_zero_last_layer as with_zero_last_layer,
 )
+from ._patch_mask import PatchMask as PatchMask, patch_mask as patch_mask
 from ._prediction import (
     StructuredPrediction as StructuredPrediction,
     halves as halves,

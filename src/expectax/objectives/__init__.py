@@ -4,6 +4,16 @@ from ._analytic import (
     kl_divergence as kl_divergence,
     neg_elbo_analytic_kl as neg_elbo_analytic_kl,
 )
+from ._attention import (
+    AbstractLocationGradient as AbstractLocationGradient,
+    PathwiseLocations as PathwiseLocations,
+    ScoreLeaveOneOut as ScoreLeaveOneOut,
+    ScoreWithBaseline as ScoreWithBaseline,
+    glimpse_loss as glimpse_loss,
+    masked_loss as masked_loss,
+    mistake as mistake,
+    surprise as surprise,
+)
 from ._bounds import hard_elbo as hard_elbo, importance_bound as importance_bound
 from ._contrastive_divergence import (
     UndirectedModel as UndirectedModel,
