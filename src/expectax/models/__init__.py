@@ -12,6 +12,14 @@ from ._builders import (
     linear_vae as linear_vae,
     nonlinear_vae as nonlinear_vae,
 )
+from ._dbm import (
+    DBM as DBM,
+    MeanField as MeanField,
+    dbm as dbm,
+    doubled_hidden as doubled_hidden,
+    doubled_visible as doubled_visible,
+    stacked as stacked,
+)
 from ._gaussian import GaussianVAE as GaussianVAE, gaussian_vae as gaussian_vae
 from ._hierarchy import (
     HierarchicalVAE as HierarchicalVAE,

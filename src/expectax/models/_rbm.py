@@ -93,11 +93,6 @@ class RBM(eqx.Module):
         start = jax.lax.stop_gradient(v).astype(self.weights.dtype)
         return jax.lax.scan(step, start, jax.random.split(key, num_steps))[0]
 
-    def tempered(self, beta: Float[Array, ""], base_logits: Float[Array, "V"]) -> "RBM":
-        """The machine between independent visible bits (β = 0) and this one (β = 1)."""
-        visible = (1 - beta) * base_logits + beta * self.visible_bias
-        return RBM(beta * self.weights, visible, beta * self.hidden_bias)
-
 
 def rbm(key: PRNGKeyArray, mean: Float[Array, "V"], num_hidden: int, scale: float = 0.01) -> RBM:
     """A machine that starts close to independent visible units with the mean of the data.
@@ -187,7 +182,7 @@ def annealed_importance(
     """log Z, estimated by chains that go from independent visible bits to the model.
 
     log w = Σ_k [F_k(v_k) − F_k+1(v_k)] + log Z_0, with v_0 from the base and v_k+1 a step of Gibbs
-    from v_k in the machine at β_k+1 (`RBM.tempered`). Without gradient.
+    from v_k in the machine at β_k+1: weights βW, biases βb and (1 − β)·base + βa. Without gradient.
 
     Arguments:
         key: consumed.
@@ -227,9 +222,14 @@ def annealed_importance(
     def step(carry: tuple[Array, Array], inputs: tuple[Array, Array, Array]):
         v, log_w = carry
         key, before, after = inputs
-        here, there = model.tempered(before, base), model.tempered(after, base)
-        gained = here.free_energy(v) - there.free_energy(v)
-        return (there.gibbs(key, v, 1), log_w + gained), None
+        # the logits at any β are β times these: one product with W serves both energies
+        up = model.hidden_logits(v)
+        grown = jnp.sum(softplus(after * up) - softplus(before * up), axis=-1)
+        gained = (after - before) * (v @ (bias - base)) + grown
+        for_h, for_v = jax.random.split(key)
+        h = _bits(for_h, after * up)
+        down = (1 - after) * base + after * model.visible_logits(h)
+        return (_bits(for_v, down), log_w + gained), None
 
     num_hidden = model.hidden_bias.size
     log_z0 = num_hidden * jnp.log(2.0) + jnp.sum(softplus(base))

@@ -27,6 +27,10 @@ from ._hierarchy import (
     hierarchical_hard_elbo as hierarchical_hard_elbo,
     hierarchical_neg_elbo as hierarchical_neg_elbo,
 )
+from ._mean_field import (
+    VariationalModel as VariationalModel,
+    mean_field_contrastive_divergence as mean_field_contrastive_divergence,
+)
 from ._multi_sample import (
     VIMCO as VIMCO,
     AbstractBoundGradient as AbstractBoundGradient,

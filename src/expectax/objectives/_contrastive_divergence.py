@@ -12,11 +12,11 @@ from .._types import PRNGKey
 class UndirectedModel(Protocol):
     """p(x) = exp(−F(x)) / Z, and a Markov chain that leaves it as it is."""
 
-    def free_energy(self, x: Any) -> Float[Array, "*batch"]:
+    def free_energy(self, x: Any, /) -> Float[Array, "*batch"]:
         """F(x), in nats."""
         ...
 
-    def gibbs(self, key: Any, x: Any, num_steps: int) -> Any:
+    def gibbs(self, key: Any, x: Any, num_steps: int, /) -> Any:
         """x after so many steps of the chain. The key is consumed."""
         ...
 
