@@ -20,6 +20,7 @@ from . import (
     structured_vae,
     temperature,
     two_hundred_bits,
+    wake_sleep,
 )
 from ._base import Experiment as Experiment
 from ._training import TrainingExperiment as TrainingExperiment, tailored as tailored
@@ -43,6 +44,7 @@ EXPERIMENTS: dict[str, Experiment | TrainingExperiment] = {
         gaussian_vae.EXPERIMENT,
         structured_vae.EXPERIMENT,
         semi_supervised.EXPERIMENT,
+        wake_sleep.EXPERIMENT,
     )
 }
 """By name, as `expectax reproduce` reads them."""
