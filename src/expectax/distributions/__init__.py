@@ -1,5 +1,6 @@
 """Views of NumPyro's distributions by capability, and the distributions it lacks."""
 
+from ._alias import AliasTable as AliasTable
 from ._base import (
     Averaged as Averaged,
     Changeable as Changeable,

@@ -58,8 +58,8 @@ class AbstractTask(abc.ABC):
 
     Everything here is about *one* seed, *one* step and the *whole* batch: seeds and devices are the
     loop's affair. Randomness comes from the keys alone, so that a resumed run has the same bits.
-    `init`, `batch`, `objective`, `settle`, `measure`, `finish` and `pictures` are traced by JAX;
-    everything else runs on the host.
+    `init`, `batch`, `objective`, `memory`, `learn`, `settle`, `measure`, `finish` and `pictures`
+    are traced by JAX; everything else runs on the host.
 
     Attributes:
         steps: optimiser steps.
@@ -130,6 +130,29 @@ class AbstractTask(abc.ABC):
         """What is learned after the optimisers' step: projections, running averages, targets."""
         del step
         return learned
+
+    def memory(self, learned: PyTree) -> PyTree:
+        """What `learn` keeps from step to step besides what is learned: the optimisers' moments."""
+        return separately(self.optimizers(), learned).init(_trained(learned))
+
+    def learn(
+        self,
+        learned: PyTree,
+        memory: PyTree,
+        batch: PyTree,
+        key: PRNGKeyArray,
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, ""], PyTree, PyTree]:
+        """One step: the objective's value, and what is learned and remembered after it.
+
+        By default the optimisers are given the gradient of all that is learned. A task whose step
+        touches a few rows of large tables says here how it is taken (`rows`).
+        """
+        loss = lambda learned: self.objective(learned, batch, key, step)
+        value, gradient = eqx.filter_value_and_grad(loss)(learned)
+        optimizer = separately(self.optimizers(), learned)
+        updates, memory = optimizer.update(gradient, memory, _trained(learned))
+        return value, eqx.apply_updates(learned, updates), memory
 
     def evaluations(self, learned: PyTree, batch: PyTree) -> int | None:
         """How often a step evaluates the cost for the whole batch, wherever; None if unknown.
@@ -249,8 +272,12 @@ def separately(
         return max(fits, key=len)
 
     labels = lambda tree: jax.tree_util.tree_map_with_path(label, tree)
-    labels(eqx.filter(learned, eqx.is_inexact_array))  # refused here, where it can be read
+    labels(_trained(learned))  # refused here, where it can be read
     return optax.multi_transform({**optimizers}, labels)  # type: ignore[arg-type]
+
+
+def _trained(learned: PyTree) -> Any:
+    return eqx.filter(learned, eqx.is_inexact_array)
 
 
 def _require_part(learned: PyTree, name: str) -> None:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .devices import on_each_device, over_devices
-from .task import AbstractTask, Values, separately
+from .task import AbstractTask, Values
 
 _ORDER, _STEP = range(2)  # what the loop uses a seed's key for; a task's `init` has the others
 _MEASURE = 1 << 20  # and what is done with it that leaves no trace in the state
@@ -114,14 +114,8 @@ def each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _init_seed(task: AbstractTask, data: Any, key: PRNGKeyArray) -> SeedState:
     learned = task.init(key, data)
-    optimizer = separately(task.optimizers(), learned)
-    moments = optimizer.init(_trained(learned))
     order = jnp.arange(task.num_rows(data), dtype=jnp.int32)
-    return SeedState(learned, moments, key, order, jnp.zeros(()))
-
-
-def _trained(learned: PyTree) -> Any:
-    return eqx.filter(learned, eqx.is_inexact_array)
+    return SeedState(learned, task.memory(learned), key, order, jnp.zeros(()))
 
 
 def _take_steps(
@@ -150,11 +144,8 @@ def _step(task: AbstractTask, data: Any, seed: SeedState, step: Int[Array, ""]) 
     rows = jax.lax.dynamic_slice_in_dim(order, batch * task.batch_size, task.batch_size)
     batch_key, key = jax.random.split(use(_STEP, step))
     x = over_devices(task.batch(batch_key, data, over_devices(rows)))
-    loss = lambda learned: task.objective(learned, x, key, step)
-    value, gradient = eqx.filter_value_and_grad(loss)(seed.learned)
-    optimizer = separately(task.optimizers(), seed.learned)
-    updates, moments = optimizer.update(gradient, seed.optimizer, _trained(seed.learned))
-    learned = task.settle(eqx.apply_updates(seed.learned, updates), step)
+    value, learned, moments = task.learn(seed.learned, seed.optimizer, x, key, step)
+    learned = task.settle(learned, step)
     return SeedState(learned, moments, seed.key, order, seed.objective + value)
 
 

@@ -30,6 +30,16 @@ from ._labelled_mixture import (
     LabelledMixture as LabelledMixture,
     labelled_mixture as labelled_mixture,
 )
+from ._language import (
+    Found as Found,
+    LogBilinear as LogBilinear,
+    Rows as Rows,
+    SkipGram as SkipGram,
+    log_bilinear as log_bilinear,
+    look_up as look_up,
+    nearest_words as nearest_words,
+    skip_gram as skip_gram,
+)
 from ._layers import (
     Network as Network,
     PixelBias as PixelBias,

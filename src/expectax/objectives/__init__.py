@@ -40,6 +40,7 @@ from ._multi_sample import (
 from ._noise_contrastive import (
     negative_sampling as negative_sampling,
     noise_contrastive as noise_contrastive,
+    told_apart as told_apart,
 )
 from ._per_datum import (
     Optimizer as Optimizer,

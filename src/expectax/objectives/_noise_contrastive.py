@@ -52,7 +52,7 @@ def noise_contrastive(
     """
     log_num = jnp.log(num_noise) if num_noise > 0 else 0.0
     log_noise = lambda y: jax.lax.stop_gradient(noise.log_prob(y)) + log_num
-    return _told_apart(key, lambda y: score(y) - log_noise(y), score, x, noise, num_noise)
+    return _drawn(key, lambda y: score(y) - log_noise(y), score, x, noise, num_noise)
 
 
 def negative_sampling(
@@ -73,13 +73,39 @@ def negative_sampling(
 
     Reference: Mikolov et al. (2013), eq. 4; Levy & Goldberg (2014) for its minimum.
     """
-    return _told_apart(key, score, score, x, noise, num_noise)
+    return _drawn(key, score, score, x, noise, num_noise)
 
 
-def _told_apart(
+def told_apart(
+    data: Float[Array, "*batch"], noise: Float[Array, "k *batch"]
+) -> Float[Array, "*batch"]:
+    """−log σ(Δ) − Σ_i log(1 − σ(Δ_i)): the loss of a classifier that has these log-odds.
+
+    It is what `noise_contrastive` and `negative_sampling` come to once the noise is drawn. For
+    programs that need the draws beforehand: to look up, before anything is differentiated, the rows
+    of the tables that the words of a step touch.
+
+    Arguments:
+        data: Δ = s − log k q, or Δ = s, at each datum.
+        noise: the same at its k draws of noise.
+
+    Returns:
+        Shape batch, in nats.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(f"{told_apart(jnp.array(3.0), jnp.array([-3.0, -3.0])):.4f}")  # 3 log(1 + e⁻³)
+        0.1458
+
+    Reference: Gutmann & Hyvärinen (2012), eq. 8.
+    """
+    return softplus(-data) + jnp.sum(softplus(noise), axis=0)
+
+
+def _drawn(
     key: PRNGKey, odds: Score, score: Score, x: Any, noise: dist.Distribution, num: int
 ) -> Array:
-    """The loss of a classifier with these log-odds that a thing is a datum."""
+    """`told_apart` at x and at draws of the noise, with these log-odds that a thing is a datum."""
     if num < 1:
         raise InvalidArgumentError(
             complain(
@@ -91,4 +117,4 @@ def _told_apart(
     batch = jax.eval_shape(score, x).shape
     lead = (num,) if noise.batch_shape else (num, *batch)
     draws = jax.lax.stop_gradient(noise.sample(key, lead))  # type: ignore[arg-type]
-    return softplus(-odds(x)) + jnp.sum(softplus(jax.vmap(odds)(draws)), axis=0)
+    return told_apart(odds(x), jax.vmap(odds)(draws))
