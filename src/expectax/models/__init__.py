@@ -63,6 +63,12 @@ from ._semi_supervised import (
     SemiSupervisedVAE as SemiSupervisedVAE,
     semi_supervised_vae as semi_supervised_vae,
 )
+from ._sequence import (
+    LSTMGenerator as LSTMGenerator,
+    TextCNN as TextCNN,
+    lstm_generator as lstm_generator,
+    text_cnn as text_cnn,
+)
 from ._structured import (
     AbstractStructuredVAE as AbstractStructuredVAE,
     ChainVAE as ChainVAE,

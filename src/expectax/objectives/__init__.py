@@ -52,6 +52,12 @@ from ._prediction import (
     prediction_bound as prediction_bound,
     prediction_loss as prediction_loss,
 )
+from ._rollouts import (
+    Policy as Policy,
+    complete as complete,
+    rollout_baseline as rollout_baseline,
+    rollout_returns as rollout_returns,
+)
 from ._semi_supervised import (
     Labelled as Labelled,
     label_loss as label_loss,
