@@ -15,7 +15,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._errors import InvalidArgumentError, complain
-from ._layers import Network, with_zero_last_layer
+from ._layers import Network, with_last_bias, with_zero_last_layer
 
 
 class Retina(eqx.Module):
@@ -124,7 +124,7 @@ class GlimpseNetwork(eqx.Module):
     Attributes:
         retina: what a glimpse sees.
         what: from a glimpse to features.
-        where: from a location to features, which are added.
+        where: from a location to what these features are multiplied by.
         core: from the features and the state to the next state.
         locate: from the state to the mean of the next location, before tanh.
         classify: from the state to the logits of the classes.
@@ -161,8 +161,8 @@ class GlimpseNetwork(eqx.Module):
         state: Float[Array, "*R H"],
     ) -> Float[Array, "*R H"]:
         """The state after another glimpse."""
-        seen = self.what(self.retina.glimpse(scene, location)) + self.where(location)
-        both = jnp.concatenate([jax.nn.relu(seen), state], axis=-1)
+        seen = jax.nn.relu(self.what(self.retina.glimpse(scene, location)))
+        both = jnp.concatenate([seen * self.where(location), state], axis=-1)
         return jax.nn.relu(self.core(both))
 
     def look(
@@ -170,6 +170,7 @@ class GlimpseNetwork(eqx.Module):
         x: Float[Array, "*B P"],
         noise: Float[Array, "T *R 2"],
         carried: Callable[[Array], Array] = jax.lax.stop_gradient,
+        consulted: Callable[[Array], Array] = lambda state: state,
     ) -> Glimpses:
         """Look at each picture T times.
 
@@ -179,13 +180,15 @@ class GlimpseNetwork(eqx.Module):
                 then each picture is looked at as often, independently. Zeros look at the means.
             carried: how a drawn location enters what follows. By default it is held fixed, as the
                 score function needs it; `lambda location: location` lets the gradient pass through.
+            consulted: how the state enters the law of the next location. Held fixed, log π trains
+                the locator alone.
         """
         scene = self.retina.scene(x)
         hidden = self.judge.layers[0].in_features
         start = jnp.zeros((*noise.shape[1:-1], hidden), x.dtype)
 
         def step(state: Array, noise: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-            law = self.location_law(state)
+            law = self.location_law(consulted(state))
             location = carried(law.mean + self.spread * noise)  # type: ignore[operator]
             log_prob = jnp.asarray(law.log_prob(jax.lax.stop_gradient(location)))
             # the baseline learns by itself: it must not bend the state to be predictable
@@ -209,7 +212,7 @@ def glimpse_network(
     num_states: int = 256,
     spread: float = 0.15,
 ) -> GlimpseNetwork:
-    """A recurrent attention model with rectifiers, which starts by looking at the middle.
+    """A recurrent attention model with rectifiers.
 
     Arguments:
         key: consumed.
@@ -231,16 +234,28 @@ def glimpse_network(
     """
     keys = jax.random.split(key, 6)
     layers = functools.partial(Network, activation=jax.nn.relu)
+    what = layers(retina.num_values, num_features, (hidden,), key=keys[0])
+    where = layers(2, num_features, (hidden,), key=keys[1])
+    core = layers(num_features + num_states, num_states, key=keys[2])
     return GlimpseNetwork(
         retina=retina,
-        what=layers(retina.num_values, num_features, (hidden,), key=keys[0]),
-        where=layers(2, num_features, (hidden,), key=keys[1]),
-        core=_remembering(layers(num_features + num_states, num_states, key=keys[2]), num_states),
+        what=_lively(what),
+        where=with_last_bias(where, jnp.ones(num_features)),
+        core=_remembering(core, num_states),
         locate=with_zero_last_layer(layers(num_states, 2, key=keys[3])),
         classify=layers(num_states, num_classes, key=keys[4]),
         judge=layers(num_states, 1, key=keys[5]),
         spread=spread,
     )
+
+
+def _lively(network: Network) -> Network:
+    """The network with weights of variance 2 / inputs (He et al., 2015), six times what they had.
+
+    So what is seen arrives in the state with about the size that it had.
+    """
+    weights = lambda n: [layer.weight for layer in n.layers]
+    return eqx.tree_at(weights, network, replace_fn=lambda w: 6**0.5 * w)
 
 
 def _remembering(core: Network, num_states: int) -> Network:

@@ -33,7 +33,7 @@ class Path(Protocol):
 class Looker(Protocol):
     """A model that looks at a picture, such as `expectax.models.GlimpseNetwork`."""
 
-    def look(self, x: Any, noise: Any, carried: Any) -> Any:
+    def look(self, x: Any, noise: Any, carried: Any, consulted: Any) -> Any:
         """A `Path` of locations mean + sd · noise, the noise of shape (T, R, *B, 2)."""
         ...
 
@@ -86,6 +86,10 @@ class AbstractLocationGradient(eqx.Module):
         """A drawn location as what follows sees it."""
 
     @abc.abstractmethod
+    def consulted(self, state: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The state as the law of the next location sees it."""
+
+    @abc.abstractmethod
     def loss(self, path: Path, y: Int[Array, "*B"]) -> Float[Array, "*B"]:
         """The mean surprise. *Law:* its derivative is that of the class, and of the locations."""
 
@@ -98,8 +102,15 @@ class ScoreWithBaseline(AbstractLocationGradient):
     the classifier descends E[−log p(y)] and the locations E[cost]. No reward comes before the last
     glimpse, so every location has the same return; its baseline c_t knows the glimpses before.
 
+    Attributes:
+        num_rollouts: R.
+        cost: of the locations.
+        locator_alone: whether log π trains the locator alone, the state before it held fixed, as
+            is common: its noise is kept out of what sees and classifies, and that part of the
+            gradient is left out.
+
     Example:
-        >>> ScoreWithBaseline().num_rollouts
+        >>> ScoreWithBaseline(locator_alone=True).num_rollouts
         1
 
     Reference: Mnih et al. (2014), eq. 3 and 4.
@@ -107,9 +118,13 @@ class ScoreWithBaseline(AbstractLocationGradient):
 
     num_rollouts: int = eqx.field(static=True, default=1)
     cost: Cost = eqx.field(static=True, default=surprise)
+    locator_alone: bool = eqx.field(static=True, default=False)
 
     def carried(self, location):
         return jax.lax.stop_gradient(location)
+
+    def consulted(self, state):
+        return jax.lax.stop_gradient(state) if self.locator_alone else state
 
     def loss(self, path, y):
         return _with_score(path, y, self.cost, lambda _: -path.baselines)
@@ -126,9 +141,13 @@ class ScoreLeaveOneOut(AbstractLocationGradient):
 
     num_rollouts: int = eqx.field(static=True, default=2)
     cost: Cost = eqx.field(static=True, default=surprise)
+    locator_alone: bool = eqx.field(static=True, default=False)
 
     def carried(self, location):
         return jax.lax.stop_gradient(location)
+
+    def consulted(self, state):
+        return jax.lax.stop_gradient(state) if self.locator_alone else state
 
     def loss(self, path, y):
         return _with_score(path, y, self.cost, leave_one_out)
@@ -145,6 +164,9 @@ class PathwiseLocations(AbstractLocationGradient):
 
     def carried(self, location):
         return location
+
+    def consulted(self, state):
+        return state
 
     def loss(self, path, y):
         return jnp.mean(surprise(path.class_logits, y), axis=0)
@@ -213,7 +235,7 @@ def glimpse_loss(
         )
     shape = (num_glimpses, gradient.num_rollouts, *y.shape, 2)
     noise = jax.random.normal(key, shape, x.dtype)
-    return gradient.loss(model.look(x, noise, gradient.carried), y)
+    return gradient.loss(model.look(x, noise, gradient.carried, gradient.consulted), y)
 
 
 def masked_loss(

@@ -10,6 +10,7 @@ from . import (
     disarm_vae,
     gaussian_mean,
     gaussian_vae,
+    hard_attention,
     one_bit,
     rebar_vae,
     reinmax,
@@ -44,6 +45,7 @@ EXPERIMENTS: dict[str, Experiment | TrainingExperiment] = {
         gaussian_vae.EXPERIMENT,
         structured_vae.EXPERIMENT,
         semi_supervised.EXPERIMENT,
+        hard_attention.EXPERIMENT,
         wake_sleep.EXPERIMENT,
     )
 }

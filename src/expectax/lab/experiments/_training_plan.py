@@ -2,13 +2,14 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..errors import unknown
 from ..task import AbstractTask
+from ._base import Row
 from ._training_plot import Panel
 
 
@@ -80,6 +81,7 @@ class Plan:
         tolerance: how far from the published figure a full run may come out and still agree:
             what the published figure's own precision is.
         largest: figures of which the table shows the largest of the seeds too.
+        beside: further rows, from what all contenders came to.
     """
 
     protocol: str
@@ -89,6 +91,7 @@ class Plan:
     published_steps: int
     tolerance: float
     largest: tuple[str, ...] = ()
+    beside: "Callable[[Mapping[str, Outcome]], list[Row]]" = lambda _: []
 
 
 @dataclasses.dataclass(frozen=True)

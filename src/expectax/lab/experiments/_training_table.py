@@ -61,6 +61,7 @@ def rows(plan: Plan, outcomes: Mapping[str, Outcome]) -> list[Row]:
             if figure in plan.largest and len(values) > 1:
                 cells = (contender.name, "largest of the seeds", float(values.max()))
                 table.append(Row(f"{words}{unit}", *cells))
+    table += plan.beside(outcomes)
     for contender in plan.contenders:
         task = contender.task
         each = outcomes[contender.name].seconds / (task.steps * task.num_seeds)
