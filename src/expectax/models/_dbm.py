@@ -119,7 +119,7 @@ class DBM(eqx.Module):
         return moved[..., :num], moved[..., num:]
 
     def mean_field(
-        self, v: Float[Array, "*B V"], *, tolerance: float = 1e-3, most_steps: int = 50
+        self, v: Float[Array, "*B V"], *, tolerance: float = 1e-2, most_steps: int = 50
     ) -> MeanField:
         """The q(h) q(t) nearest to p(h, t | v) that it can climb to; without gradient.
 

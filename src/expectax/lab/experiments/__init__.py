@@ -6,12 +6,14 @@ To add one: a module with an `Experiment`, and a line here.
 from . import (
     categorical_vae,
     control_variates,
+    dbm,
     direct_vae,
     disarm_vae,
     gaussian_mean,
     gaussian_vae,
     hard_attention,
     one_bit,
+    rbm,
     rebar_vae,
     reinmax,
     reparameterizations,
@@ -47,6 +49,8 @@ EXPERIMENTS: dict[str, Experiment | TrainingExperiment] = {
         semi_supervised.EXPERIMENT,
         hard_attention.EXPERIMENT,
         wake_sleep.EXPERIMENT,
+        rbm.EXPERIMENT,
+        dbm.EXPERIMENT,
     )
 }
 """By name, as `expectax reproduce` reads them."""
