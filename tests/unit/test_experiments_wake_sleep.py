@@ -22,7 +22,9 @@ from expectax.lab.experiments._training_plan import Asked
 from expectax.lab.experiments._wake_sleep_losses import METHODS, evaluations
 from expectax.objectives import hierarchical_neg_elbo
 
-TINY = wake_sleep.BeliefNet(data="digits", shrink=True, sizes=(3, 2), batch_size=50)
+TINY = wake_sleep.BeliefNet(
+    data="digits", shrink=True, sizes=(3, 2), batch_size=50, hidden_bias=0.0
+)
 ANGLE = np.array([0.6, 0.8])
 """Its cosine and sine."""
 
@@ -139,7 +141,7 @@ def test_the_gap_lies_between_nothing_and_what_the_bound_lacks(begun):
     def found(data):
         model = task.init(jax.random.key(0), data).model
         weight = lambda model: model.decoders[0].layers[0].weight
-        model = eqx.tree_at(weight, model, 4 * weight(model))
+        model = eqx.tree_at(weight, model, 8 * weight(model))
         x = data.test[:40].astype(float)
         evidence = jax.nn.logsumexp(exactly.tables(model, x)[0], axis=0)
         lacks = jnp.mean(evidence) + exactly.exact_neg_elbo(model, x)
@@ -208,7 +210,8 @@ def test_the_experiment_in_small(tmp_path):
         better = np.subtract(found["test_elbo"], np.array(curves[name]["test_elbo"])[:, 0])
         assert np.all(better > 0.1), name
         assert np.all(np.subtract(found["test_bound_100"], found["test_elbo"]) > 0), name
-        assert np.all(np.array(found["amortization_gap"]) > 0), name
+        gap, error = (np.array(found[f"amortization_gap{end}"]) for end in ("", "_error"))
+        assert np.all((gap > -4.5 * error) & (error < 0.01)), name  # five bits of nine: hardly any
     # the dreams are not the data: what the two gradients' angle does along the run
     cosines = {name: np.array(curves[name]["sleep_cosine"]) for name in curves}
     assert all(np.all(np.abs(x) <= 1 + 1e-6) for x in cosines.values())

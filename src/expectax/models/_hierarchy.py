@@ -180,7 +180,7 @@ class LayeredPosterior(dist.Distribution):
     """
 
     arg_constraints = {}  # noqa: RUF012
-    support = constraints.independent(constraints.boolean, 1)
+    support = constraints.independent(constraints.boolean, 1)  # type: ignore[assignment]
     pytree_data_fields = ("model", "x")
 
     def __init__(

@@ -49,7 +49,7 @@ def _reweighted(learned: Learned, x: Array, key: Any, num: int) -> Array:
 def _vimco(learned: Learned, x: Array, key: Any, num: int) -> Array:
     model = learned.model
     q = model.joint_posterior(x)
-    return neg_multi_sample_bound(key, q, log_joint(model, x), num, VIMCO())
+    return neg_multi_sample_bound(key, q, log_joint(model, x), num, VIMCO())  # type: ignore[call-arg]
 
 
 def _nvil(learned: Learned, x: Array, key: Any, num: int) -> Array:
