@@ -56,7 +56,7 @@ def plan(asked: Asked) -> Plan:
         data=data,
         data_dir=asked.data_dir,
         steps=asked.choose("steps", STEPS, 800),
-        num_seeds=asked.choose("num_seeds", 1, 2),
+        num_seeds=asked.choose("num_seeds", 1, 1),
         **(quick if asked.quick else {}),
     )
     contenders = []

@@ -48,7 +48,7 @@ def plan(asked: Asked) -> Plan:
         data=data,
         data_dir=asked.data_dir,
         steps=asked.choose("steps", STEPS, 600),
-        num_seeds=asked.choose("num_seeds", 1, 2),
+        num_seeds=asked.choose("num_seeds", 1, 1),
     )
     persistent = dataclasses.replace(task, persistent=True, ks=(5,))
     small = dataclasses.replace(persistent, num_hidden=20, ks=(1,))
