@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from .._errors import InvalidArgumentError, complain, describe
 from .._expect import expect
-from .._types import PRNGKey
+from .._types import PRNGKey, ScalarLike
 from ..estimators import AbstractEstimator
 from ._trajectory import leave_one_out, trajectory_loss
 
@@ -244,7 +244,7 @@ def masked_loss(
     x: Float[Array, "*B P"],
     y: Int[Array, "*B"],
     estimator: AbstractEstimator,
-    price: float = 0.0,
+    price: ScalarLike = 0.0,
 ) -> Float[Array, "*B"]:
     """An estimate of E[−log p(y | masked picture) + price · patches shown], in nats.
 

@@ -232,7 +232,9 @@ class ByMask(AbstractDigits):
     Attributes:
         estimator: of the mask, a key of `ESTIMATORS`.
         size: of a patch, in pixels.
-        price: of each patch that is shown, in nats.
+        price: of each patch that is shown, in nats, from the middle of the run on; it rises from 0.
+            As long as the classifier knows nothing, every patch is too dear.
+        shown: the chance with which a patch is shown at first.
         hidden: units of the hidden layers, of the encoder and of the classifier.
     """
 
@@ -250,17 +252,19 @@ class ByMask(AbstractDigits):
     points: int = 20
     size: int = 4
     price: float = 0.01
+    shown: float = 0.9
     hidden: tuple[int, ...] = (256,)
 
     def init(self, key, data):
         key = jax.random.fold_in(key, 2)
-        return patch_mask(key, self.width(data), self.size, NUM_CLASSES, self.hidden)
+        width = self.width(data)
+        return patch_mask(key, width, self.size, NUM_CLASSES, self.hidden, self.shown)
 
     def objective(self, learned, batch, key, step):
-        del step
         x, y = batch
+        price = self.price * jnp.minimum(1.0, 2 * step / self.steps)
         estimator = ESTIMATORS[self.estimator]()
-        return jnp.mean(masked_loss(key, learned, x, y, estimator, self.price))
+        return jnp.mean(masked_loss(key, learned, x, y, estimator, price))
 
     def look(self, key, learned: PatchMask, x):
         law = joint(learned.mask_law(x))

@@ -43,12 +43,13 @@ PROTOCOL = (
     "as baseline, or along the slope of the bilinear glimpses; {rollouts} rollout a picture, for "
     "leave-one-out twice as many. glimpses-one-scale, of digits without a field, has the learned "
     "baseline and the finest patch alone, as published. mask-*: an encoder and a classifier of "
-    "{hidden} hidden units; bits show patches of {patch}×{patch} pixels, each for {price:g} nats. "
-    "Batch {batch}, {steps:,} steps of Adam {rate:g}, falling to 0 as a cosine, {seeds} seeds. "
-    "Errors are of all test pictures, looking at drawn places, or at the likeliest. At equal time: "
-    "the curve where the fastest contender ends, the others' rates not yet fallen to 0. f: "
-    "evaluations of the classifier for one step and picture, at hard draws + elsewhere. Published "
-    "figures are from memory."
+    "{hidden} hidden units; bits show patches of {patch}×{patch} pixels, at first with chance "
+    "{shown:g}, each for a price that rises to {price:g} nats over the first half. Batch {batch}, "
+    "{steps:,} steps of Adam {rate:g}, falling to 0 as a cosine, {seeds} seeds. Errors are of all "
+    "test pictures, looking at drawn places, or at the likeliest. At equal time: the curve where "
+    "the fastest contender ends, the others' rates not yet fallen to 0. f: evaluations of the "
+    "classifier for one step and picture, at hard draws + elsewhere. Published figures are from "
+    "memory."
 )
 
 WHERE = {
@@ -100,7 +101,7 @@ def plan(asked: Asked) -> Plan:
         pieces = 4 if data == "cluttered" else 0
         field = {"field": FIELD, "num_pieces": pieces}
         glimpses = dataclasses.replace(glimpses, size=12, **field)
-        mask = dataclasses.replace(mask, size=5, hidden=(128,), price=0.004, **field)
+        mask = dataclasses.replace(mask, size=5, hidden=(128,), price=0.001, **field)
     if asked.quick:
         small = {"size": 4, "num_features": 48, "hidden": 32, "num_states": 48}
         small |= {"num_glimpses": 3, "num_scales": 1}
@@ -142,8 +143,8 @@ def _protocol(data: str, glimpses: ByGlimpses, mask: ByMask) -> str:
         where=WHERE[data], glimpses=glimpses.num_glimpses, scales=scales, size=glimpses.size,
         spread=glimpses.spread, features=glimpses.num_features, states=glimpses.num_states,
         rollouts=glimpses.num_rollouts, hidden=" and ".join(map(str, mask.hidden)),
-        patch=mask.size, price=mask.price, batch=glimpses.batch_size, steps=glimpses.steps,
-        rate=glimpses.learning_rate, seeds=glimpses.num_seeds,
+        patch=mask.size, shown=mask.shown, price=mask.price, batch=glimpses.batch_size,
+        steps=glimpses.steps, rate=glimpses.learning_rate, seeds=glimpses.num_seeds,
     )  # fmt: skip
 
 
