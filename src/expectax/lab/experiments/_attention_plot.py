@@ -42,7 +42,7 @@ def draw_paths(
     """
     shades = _ORDER(np.linspace(0, 1, chosen.shape[1]))
     with plots.style():
-        canvas, panels = _panels(len(x), title)
+        canvas, panels = _panels(len(x), title, 1.75)
         for axes, picture, locations, guess, label in zip(
             panels, x, chosen, guesses, labels, strict=False
         ):
@@ -79,7 +79,7 @@ def draw_masks(
     """
     across = width // size
     with plots.style():
-        canvas, panels = _panels(len(x), title)
+        canvas, panels = _panels(len(x), title, 1.1)
         for axes, picture, bits, guess, label in zip(
             panels, x, chosen, guesses, labels, strict=False
         ):
@@ -94,9 +94,9 @@ def draw_masks(
         canvas.savefig(path, dpi=120)
 
 
-def _panels(num: int, title: str) -> tuple[Any, Iterator[Axes]]:
+def _panels(num: int, title: str, height: float) -> tuple[Any, Iterator[Axes]]:
     rows = math.ceil(num / _COLUMNS)
-    canvas = plots.figure(1.5 * _COLUMNS, 1.75 * rows + 0.5)
+    canvas = plots.figure(1.5 * _COLUMNS, height * rows + 0.5)
     canvas.suptitle(title, x=0.01, ha="left", fontsize=13, color=plots.INK)
     grid = canvas.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axes in grid:
