@@ -96,8 +96,13 @@ class LogBilinear(eqx.Module):
     @staticmethod
     def score_rows(found: Found) -> Array:
         """`scores`, from the rows that were looked up."""
-        expected = _combined(found["positions"], found["context_vectors"])
+        expected = LogBilinear.predict_rows(found)
         return jnp.sum(expected * found["word_vectors"], axis=-1) + found["biases"]
+
+    @staticmethod
+    def predict_rows(found: Found) -> Float[Array, "*B D"]:
+        """`predicted`, from the rows that were looked up."""
+        return _combined(found["positions"], found["context_vectors"])
 
 
 def _combined(positions: Array, vectors: Float[Array, "*B n D"]) -> Float[Array, "*B D"]:
@@ -125,7 +130,7 @@ def log_bilinear(
         scale: standard deviation of the vectors.
 
     Raises:
-        InvalidArgumentError: a word of probability zero.
+        InvalidArgumentError: a word of probability zero, where that can be seen: not under `jit`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -133,7 +138,7 @@ def log_bilinear(
         >>> print(f"{abs(model.log_normalizer(jnp.array([3, 7]))):.3f}")
         0.000
     """
-    if not bool(jnp.all(unigram > 0)):
+    if not isinstance(unigram, jax.core.Tracer) and not jnp.all(unigram > 0):
         raise InvalidArgumentError(
             complain(
                 "log_bilinear was given a word of probability zero",
