@@ -92,7 +92,7 @@ def test_biased_ones_are_ranked_by_mean_squared_error_when_asked_for(only):
     # straight-through draws f'(b) p (1 − p), b = 1 with probability p
     variance = (2 * p * (1 - p)) ** 2 * p * (1 - p)
     bias = abs(2 * (p - 0.45) * p * (1 - p) - g)
-    # a machine busy with other things makes few draws in the time; the next formula is a factor away
+    # in its time a busy machine makes few draws; the next formula is a factor away
     np.testing.assert_allclose(row.variance, variance, rtol=0.3)
     np.testing.assert_allclose(row.bias, bias, rtol=0.3)
     np.testing.assert_allclose(
