@@ -1,5 +1,6 @@
 """The code of the documentation's pages runs as printed."""
 
+import doctest
 import inspect
 import pathlib
 import re
@@ -44,6 +45,15 @@ def test_the_estimator_of_adding_passes_and_fails_as_the_page_says():
     assert "gradient_mean" in failures(first.replace("0.5 * jnp.stack", "jnp.stack"))
     half = first.replace("jnp.stack([difference, -difference])", "jnp.stack([costs[0], costs[1]])")
     assert "constant_cost" in failures(half)
+
+
+def test_the_page_on_softmax_runs_as_printed():
+    found: list[str] = []
+    page = (DOCS / "softmax.md").read_text(encoding="utf-8")
+    test = doctest.DocTestParser().get_doctest(page, {}, "softmax.md", None, 0)
+    outcome = doctest.DocTestRunner().run(test, out=found.append)
+    assert outcome.attempted > 40
+    assert outcome.failed == 0, "".join(found)
 
 
 def _crooked(page):
