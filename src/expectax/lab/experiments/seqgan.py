@@ -1,0 +1,100 @@
+"""Sequence GANs: maximum likelihood, and then a judge's reward, by policy gradient or relaxed.
+
+Reference: Yu, Zhang, Wang & Yu (2017), "SeqGAN: sequence generative adversarial nets with policy
+gradient", section 5. An oracle with random weights makes the data, so draws of a generator can be
+scored by the law that they should have. That score says nothing of variety: a generator that
+repeats one likely sequence does best. So held-out data are scored by the generator, too, and beside
+the contenders stands maximum likelihood drawn from at lower temperatures.
+"""
+
+import dataclasses
+
+from ._seqgan_task import BASELINES, LEARNERS, TEMPERATURES, Generation
+from ._training import TrainingExperiment
+from ._training_plan import Asked, Contender, Plan
+from ._training_plot import Panel
+
+NAME = "seqgan"
+DATA = ("oracle-500", "oracle-5000")
+EPOCH = 156
+"""Steps, of batches of 64 out of 10,000."""
+
+PUBLISHED = {"mle": "9.038", "seqgan": "8.736"}
+"""NLL of draws under the published oracle of 5000 tokens."""
+
+PRETRAINING = {"oracle-500": 40 * EPOCH, "oracle-5000": 120 * EPOCH, "oracle-50": 300}
+"""Steps of maximum likelihood; 120 epochs as published."""
+
+PROTOCOL = (
+    "Sequences of 20 tokens from an LSTM of width 32 whose weights are N(0, 1) ({data}): 10,000 to "
+    "train on, 10,000 held out, the same for all seeds. The generator is such an LSTM that starts "
+    "at N(0, .1²). mle: {pretraining:,} steps of Adam {mle_rate:g} on batches of {batch}. All "
+    "others start where mle ends, seed by seed: {warm_up} steps of the judge (convolutions of "
+    "width 1 to 5, 32 filters each, a highway layer, dropout ¼, Adam {judge_rate:g}; as many "
+    "draws as data), then one of the generator to {judge_steps} of the judge, {steps:,} in all. "
+    "The reward is the judge's belief that a sequence is real; seqgan*: policy gradient, the "
+    "return of each position the mean reward of {rollouts} roll-outs by an older copy of the "
+    "generator, which keeps {lag:g} of itself at each of its steps; Adam {generator_rate:g}. "
+    "Baselines: none; loo, the mean return there of the others of the batch; prefix, the mean "
+    "reward of the roll-outs one position earlier. constant: the reward is ½ for every sequence, "
+    "without baseline. straight-through and gumbel-softmax (temperature ½): the judge sees "
+    "one-hot vectors, hard or relaxed. {seeds} seeds. Lower is better; both NLLs are in nats a "
+    "token, of 10,000 sequences. f: sequences judged for one step of the generator and sequence."
+)
+
+PANELS = (
+    Panel("oracle_nll", "NLL of draws under the oracle, nats a token: mean ± s.e."),
+    Panel("oracle_nll", "The same, by the clock", clock=True),
+    Panel("held_out_nll", "NLL of held-out data, nats a token"),
+)
+
+FIGURES = (
+    "oracle_nll",
+    "oracle_nll_change",
+    "held_out_nll",
+    *(f"{name}_at_{t:g}" for t in TEMPERATURES for name in ("oracle_nll", "held_out_nll")),
+)
+
+
+def _evaluations(task: Generation) -> str:
+    """Sequences judged, of those drawn + of their completions."""
+    if task.learner == "mle":
+        return "0 + 0"
+    completions = 19 * task.num_rollouts if task.learner in BASELINES else 0
+    return f"1 + {completions}"
+
+
+def plan(asked: Asked) -> Plan:
+    """The experiment as asked for."""
+    data = asked.one_of(DATA, quick="oracle-50")
+    task = Generation(
+        data=data,
+        data_dir=asked.data_dir,
+        steps=asked.choose("steps", 2_000, 120),
+        num_seeds=asked.choose("num_seeds", 2, 2),
+        pretraining=PRETRAINING[data],
+        warm_up=20 if asked.quick else 200,
+        num_rollouts=2 if asked.quick else 16,
+        width=8 if asked.quick else 32,
+    )
+    contenders = []
+    for name in LEARNERS:
+        mine = task.beginning if name == "mle" else dataclasses.replace(task, learner=name)
+        figure = PUBLISHED.get(name) if data == "oracle-5000" else None
+        published = {"oracle_nll": figure} if figure else {}
+        note = "" if name == "mle" else "a smaller judge, fewer steps"
+        contenders.append(Contender(name, mine, _evaluations(mine), published, note))
+    if asked.quick:
+        contenders = [c for c in contenders if c.name in ("mle", "seqgan-loo")]
+    protocol = PROTOCOL.format(
+        data=data, pretraining=task.pretraining, mle_rate=task.mle_rate, batch=task.batch_size,
+        warm_up=task.warm_up, judge_rate=task.judge_rate, judge_steps=task.judge_steps,
+        steps=task.steps, rollouts=task.num_rollouts, lag=task.lag,
+        generator_rate=task.generator_rate, seeds=task.num_seeds,
+    )  # fmt: skip
+    return Plan(protocol, tuple(contenders), FIGURES, PANELS, 0, tolerance=0.05)
+
+
+EXPERIMENT = TrainingExperiment(
+    NAME, "sequences against a judge: policy gradients with roll-outs, relaxed, and none", plan
+)
