@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
@@ -54,7 +55,7 @@ class AliasTable(Distribution):
     log_probs: Float[Array, "V"]
 
     def __init__(self, probs: Any, *, validate_args: bool | None = None):
-        if isinstance(probs, jax.core.Tracer):
+        if isinstance(probs, Tracer):
             raise _refused(probs, "its table is made on the host, once", "probabilities as numbers")
         given = np.asarray(probs, np.float64)
         if given.ndim != 1 or not given.size:
@@ -79,7 +80,7 @@ class AliasTable(Distribution):
         """The probabilities, normalized."""
         return jnp.exp(self.log_probs)
 
-    @constraints.dependent_property(is_discrete=True, event_dim=0)
+    @constraints.dependent_property(is_discrete=True, event_dim=0)  # type: ignore[arg-type]
     def support(self) -> constraints.Constraint:  # type: ignore[override]
         return constraints.integer_interval(0, self.num_categories - 1)
 

@@ -14,6 +14,7 @@ from types import EllipsisType
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._errors import InvalidArgumentError, complain
@@ -138,7 +139,7 @@ def log_bilinear(
         >>> print(f"{abs(model.log_normalizer(jnp.array([3, 7]))):.3f}")
         0.000
     """
-    if not isinstance(unigram, jax.core.Tracer) and not jnp.all(unigram > 0):
+    if not isinstance(unigram, Tracer) and not jnp.all(unigram > 0):
         raise InvalidArgumentError(
             complain(
                 "log_bilinear was given a word of probability zero",

@@ -91,7 +91,7 @@ def corpus(texts: dict[str, list[str]], summary: str) -> Corpus:
     number = {word: i for i, (word, _) in enumerate(counted)}
     coded = {part: np.array([number[w] for w in text], np.int32) for part, text in texts.items()}
     counts = np.array([count for _, count in counted], np.int32)
-    return Corpus(**coded, counts=counts, words=tuple(number), summary=summary)
+    return Corpus(counts=counts, words=tuple(number), summary=summary, **coded)  # type: ignore[arg-type]
 
 
 def markov(num_words: int = 20, length: int = 40_000, seed: int = 0) -> Corpus:

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from ...distributions import AliasTable
 from ...models import Found, LogBilinear, Rows, log_bilinear, look_up
@@ -72,9 +72,9 @@ class AbstractWords(AbstractTask):
         # the rate is of the sum over the batch: every word in it has a gradient of its own
         return {"": optax.chain(optax.scale(self.batch_size), row_wise.row_adagrad(self.rate))}
 
-    def rate(self, step: Int[Array, ""]) -> Float[Array, ""]:
+    def rate(self, step: ArrayLike) -> Float[Array, ""]:
         """Of learning, at a step."""
-        return self.learning_rate * (1 - step / self.steps)
+        return self.learning_rate * (1 - jnp.asarray(step) / self.steps)
 
     @property
     def every(self) -> int:

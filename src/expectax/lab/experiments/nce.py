@@ -70,7 +70,7 @@ def plan(asked: Asked) -> Plan:
         Contender(
             name,
             task,
-            f"1 + {task.num_noise}" if hasattr(task, "num_noise") else "all",
+            f"1 + {k}" if (k := getattr(task, "num_noise", 0)) else "all",
             {"test_perplexity": PUBLISHED[name]} if name in PUBLISHED and not quick else {},
             "theirs is another optimiser, to convergence",
         )
