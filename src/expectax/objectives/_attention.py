@@ -94,7 +94,39 @@ class AbstractLocationGradient(eqx.Module):
         """The mean surprise. *Law:* its derivative is that of the class, and of the locations."""
 
 
-class ScoreWithBaseline(AbstractLocationGradient):
+class AbstractScore(AbstractLocationGradient):
+    """The score function of the locations: a location is held fixed, and log π learns from a cost.
+
+    Attributes:
+        cost: of the locations, paid after the last glimpse.
+        locator_alone: whether log π trains the locator alone, the state before it held fixed, as
+            is common: its noise is kept out of what sees and classifies, and that part of the
+            gradient is left out.
+    """
+
+    cost: eqx.AbstractVar[Cost]
+    locator_alone: eqx.AbstractVar[bool]
+
+    @abc.abstractmethod
+    def baseline(self, path: Path, returns: Float[Array, "R *B T"]) -> Float[Array, "R *B T"]:
+        """What the return of each location is held against."""
+
+    def carried(self, location):
+        return jax.lax.stop_gradient(location)
+
+    def consulted(self, state):
+        return jax.lax.stop_gradient(state) if self.locator_alone else state
+
+    def loss(self, path, y):
+        paid = jax.lax.stop_gradient(self.cost(path.class_logits, y))
+        returns = jnp.broadcast_to(-paid[..., None], path.log_probs.shape)
+        policy = trajectory_loss(path.log_probs, returns, self.baseline(path, returns))
+        # the policy's loss lends its gradient alone
+        zero = policy - jax.lax.stop_gradient(policy)
+        return jnp.mean(surprise(path.class_logits, y), axis=0) + zero
+
+
+class ScoreWithBaseline(AbstractScore):
     """The score function of the locations, with the model's learned baselines.
 
     1/R Σ_r [ ∂(−log p(y | glimpses_r)) + Σ_t (cost_r − c_rt) ∂log π(l_rt | glimpses before t) ]:
@@ -105,9 +137,7 @@ class ScoreWithBaseline(AbstractLocationGradient):
     Attributes:
         num_rollouts: R.
         cost: of the locations.
-        locator_alone: whether log π trains the locator alone, the state before it held fixed, as
-            is common: its noise is kept out of what sees and classifies, and that part of the
-            gradient is left out.
+        locator_alone: whether log π trains the locator alone.
 
     Example:
         >>> ScoreWithBaseline(locator_alone=True).num_rollouts
@@ -120,17 +150,12 @@ class ScoreWithBaseline(AbstractLocationGradient):
     cost: Cost = eqx.field(static=True, default=surprise)
     locator_alone: bool = eqx.field(static=True, default=False)
 
-    def carried(self, location):
-        return jax.lax.stop_gradient(location)
-
-    def consulted(self, state):
-        return jax.lax.stop_gradient(state) if self.locator_alone else state
-
-    def loss(self, path, y):
-        return _with_score(path, y, self.cost, lambda _: -path.baselines)
+    def baseline(self, path, returns):
+        del returns
+        return -path.baselines
 
 
-class ScoreLeaveOneOut(AbstractLocationGradient):
+class ScoreLeaveOneOut(AbstractScore):
     """The score function of the locations, with the other rollouts' mean cost as baseline.
 
     As `ScoreWithBaseline`, with nothing to be learned, and R ≥ 2.
@@ -143,14 +168,9 @@ class ScoreLeaveOneOut(AbstractLocationGradient):
     cost: Cost = eqx.field(static=True, default=surprise)
     locator_alone: bool = eqx.field(static=True, default=False)
 
-    def carried(self, location):
-        return jax.lax.stop_gradient(location)
-
-    def consulted(self, state):
-        return jax.lax.stop_gradient(state) if self.locator_alone else state
-
-    def loss(self, path, y):
-        return _with_score(path, y, self.cost, leave_one_out)
+    def baseline(self, path, returns):
+        del path
+        return leave_one_out(returns)
 
 
 class PathwiseLocations(AbstractLocationGradient):
@@ -170,16 +190,6 @@ class PathwiseLocations(AbstractLocationGradient):
 
     def loss(self, path, y):
         return jnp.mean(surprise(path.class_logits, y), axis=0)
-
-
-def _with_score(path: Path, y: Array, cost: Cost, baseline: Callable[[Array], Array]) -> Array:
-    """The mean surprise, with the policy gradient of a cost that is paid after the last glimpse."""
-    paid = jax.lax.stop_gradient(cost(path.class_logits, y))
-    returns = jnp.broadcast_to(-paid[..., None], path.log_probs.shape)
-    policy = trajectory_loss(path.log_probs, returns, baseline(returns))
-    # the policy's loss lends its gradient alone
-    zero = policy - jax.lax.stop_gradient(policy)
-    return jnp.mean(surprise(path.class_logits, y), axis=0) + zero
 
 
 def glimpse_loss(
