@@ -159,7 +159,7 @@ def test_the_expected_gradient_is_the_bounds(model):
     fantasies = (jnp.repeat(V, 4, 0), jnp.tile(T, (16, 1)))
 
     def loss(model, fantasy):
-        chains = jax.tree.map(lambda x: x[None], fantasy)
+        chains = jax.tree.map(lambda x: jnp.stack([x, x]), fantasy)  # their mean, not sum
         with mock.patch.object(DBM, "gibbs", return_value=chains):
             key = jax.random.key(0)
             each, _ = mean_field_contrastive_divergence(key, model, jnp.asarray(V), None)
