@@ -12,7 +12,7 @@ import pytest
 # Compiling is most of what the tests do, and of many small programs: little effort. With none, what
 # trains takes longer than was saved.
 _FLAGS = (
-    "--xla_backend_optimization_level=1"
+    "--xla_backend_optimization_level=0"
     " --xla_cpu_parallel_codegen_split_count=1"
     " --xla_cpu_use_fusion_emitters=false"
 )

@@ -43,7 +43,7 @@ for estimator in (ex.Enumerate(), ex.Enumerate(chunk_size=3), ex.DisARM(), ex.RE
 
 
 def test_shards_agree_with_the_same_keys_by_hand():
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},

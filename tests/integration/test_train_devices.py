@@ -114,7 +114,7 @@ OPTIONS = [
 
 
 def run_python(*argv: str, cache: pathlib.Path, devices: int) -> subprocess.Popen:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, *argv],
         env={

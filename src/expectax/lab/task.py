@@ -199,6 +199,11 @@ class AbstractTask(abc.ABC):
         return max(1, self.steps // NUM_POINTS)
 
     @property
+    def seeds(self) -> str:
+        """How many, in words."""
+        return f"{self.num_seeds} seed{'s' * (self.num_seeds > 1)}"
+
+    @property
     def title(self) -> str:
         """The task in a few words."""
         return type(self).__name__

@@ -69,7 +69,7 @@ def show_results(
     console: Console, task: AbstractTask, summary: str, folder: RunFolder, results: "Results"
 ) -> None:
     """The end of a run: its figures, speed, and where everything is."""
-    seeds = f", {task.num_seeds} seeds (mean ± s.e.)" if task.num_seeds > 1 else ""
+    seeds = f", {task.seeds} (mean ± s.e.)" if task.num_seeds > 1 else ""
     console.print(
         f"[bold]{task.title}[/bold]: {task.steps:,} steps of {task.batch_size}{seeds}",
         highlight=False,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..data import Dataset
-from ._vae_tasks import NUM_GRADIENTS, AbstractVAETask
+from ._vae_tasks import AbstractVAETask
 
 if TYPE_CHECKING:
     import optax
@@ -54,7 +54,7 @@ def variances(
         batch = lambda key: _random_batch(key, task, data)
         learned = learn(learn_key, candidate.estimator, loss, batch, optimizer, num_steps)
         there = eqx.tree_at(lambda tree: tree.estimator, candidate, learned)
-        found[name] = task.variance(draw_key, there, x, NUM_GRADIENTS)
+        found[name] = task.variance(draw_key, there, x, task.num_gradients)
     return found
 
 

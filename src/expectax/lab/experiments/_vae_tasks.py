@@ -19,7 +19,7 @@ BOUND_SAMPLES = 100
 """m of the bound at the end."""
 
 NUM_GRADIENTS = 1000
-"""Gradients drawn for the variance at the end."""
+"""Gradients drawn for the variance at the end, if there were as many steps."""
 
 FIGURES = ("train_elbo", "test_elbo", f"test_bound_{BOUND_SAMPLES}", "gradient_variance")
 
@@ -82,8 +82,13 @@ class AbstractVAETask(AbstractPictureTask):
         points_key, bound_key = jax.random.split(key)
         rows, m = data.test, BOUND_SAMPLES
         bound = self.bound(bound_key, learned.model, data, rows, m)
-        found = self.points(points_key, learned, data, data.train, 100_000, NUM_GRADIENTS)
+        found = self.points(points_key, learned, data, data.train, 100_000, self.num_gradients)
         return found | {f"test_bound_{m}": bound}
+
+    @property
+    def num_gradients(self) -> int:
+        """How many are drawn for the variance at the end: short runs have shorter ends."""
+        return min(NUM_GRADIENTS, self.steps)
 
     def points(
         self, key: Any, learned: Any, data: Dataset, train: Array, enough: int, gradients: int
@@ -95,12 +100,13 @@ class AbstractVAETask(AbstractPictureTask):
             learned: as the task has it.
             data: pictures.
             train: rows for the train ELBO.
-            enough: draws, over all rows, that make a mean smooth: with few rows, more for each.
+            enough: draws, over all rows, that make a mean smooth: with few rows, more for each,
+                up to 20.
             gradients: drawn for the variance, for a batch of the first training pictures.
         """
         train_key, test_key, x_key, key = jax.random.split(key, 4)
         x = data.binarize(x_key, data.train[: self.batch_size])
-        each = lambda rows: max(1, enough // len(rows))
+        each = lambda rows: min(20, max(1, enough // len(rows)))
         elbo = lambda key, rows: self.elbo(key, learned.model, data, rows, each(rows))
         return {
             "train_elbo": elbo(train_key, train),

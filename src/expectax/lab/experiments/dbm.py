@@ -42,8 +42,8 @@ PROTOCOL = (
     "the parts and {rate:g} of the whole, each falling to 0 in a line, momentum {momentum:g}, in "
     "centered coordinates. The bound is mean field's on log p(v), a mean over all test or training "
     "pictures, higher is better; log Z in it is by annealed importance sampling from independent "
-    "units, {annealed} chains, {betas:,} temperatures, with the error of their spread. {seeds} "
-    "seeds. How long the published machine was trained is not known to us. f: steps of Gibbs for "
+    "units, {annealed} chains, {betas:,} temperatures, with the error of their spread. {seeds}. "
+    "How long the published machine was trained is not known to us. f: steps of Gibbs for "
     "one step of learning."
 )
 
@@ -72,7 +72,7 @@ def plan(asked: Asked) -> Plan:
         data=data, hidden=task.num_hidden, top=task.num_top, chains=task.num_chains,
         moves=task.num_moves, steps=task.steps, batch=task.batch_size, first=task.first_rate,
         rate=task.learning_rate, momentum=task.momentum, annealed=task.num_annealed,
-        betas=task.num_betas, seeds=task.num_seeds,
+        betas=task.num_betas, seeds=task.seeds,
     )  # fmt: skip
     panels = (
         Panel("test_lower_bound", "Test bound, nats a picture: mean ± s.e."),

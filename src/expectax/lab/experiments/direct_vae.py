@@ -37,7 +37,7 @@ USED = 1e-3
 PROTOCOL = (
     "A VAE with one categorical latent on {data} rounded at ½: encoder and decoder with {hidden} "
     "units (leaky rectifiers), uniform prior, KL in closed form. Batch 100, {steps:,} steps (600 "
-    "are an epoch) of Adam 1e-3, {seeds} seeds. ε of direct optimization, and the temperature of "
+    "are an epoch) of Adam 1e-3, {seeds}. ε of direct optimization, and the temperature of "
     "Gumbel-Softmax, are exp(−1e-5 t), renewed every 500 steps, at least .1; direct-small has a "
     "twentieth of that ε. The KL starts with weight 300, which falls to 1 over four epochs as a "
     "geometric sequence: the codes part one after the other, where they differ most first. "
@@ -167,9 +167,7 @@ def plan(asked: Asked) -> Plan:
                 contenders.append(Contender(f"{name}-plain", plain, evaluations, published, note))
     if asked.quick:
         contenders = [c for c in contenders if not c.name.endswith(("-plain", "-50", "-small"))]
-    protocol = PROTOCOL.format(
-        data=data, hidden=task.hidden, steps=task.steps, seeds=task.num_seeds
-    )
+    protocol = PROTOCOL.format(data=data, hidden=task.hidden, steps=task.steps, seeds=task.seeds)
     panels = (
         Panel("test_bound", "Test −ELBO, nats a picture: mean ± s.e."),
         Panel("test_bound", "The same, by the clock", clock=True),

@@ -44,7 +44,7 @@ PROTOCOL = (
     "A binary VAE, {latents} bits between affine maps, on {data}, {how}; input minus its mean, the "
     "decoder sees 2b − 1 and starts at the logit of the mean picture, the prior is trained. Batch "
     "50, {steps:,} steps of Adam 1e-4 (prior: gradient descent 1e-2; control variate: Adam 1e-3), "
-    "{seeds} seeds. ELBOs are from hard draws, over all training pictures and over the test set. "
+    "{seeds}. ELBOs are from hard draws, over all training pictures and over the test set. "
     "RELAX's control variate is η f(σ(z/τ)) plus a network of 100 tanh units, η from 1, τ from ½. "
     "f: evaluations of f for one step, at hard draws + elsewhere. The variance is that of 1,000 "
     "gradients of one batch, at each contender's own final parameters. Published figures are from "
@@ -154,7 +154,7 @@ def plan(asked: Asked) -> Plan:
     )
     protocol = PROTOCOL.format(
         latents=task.num_latents, data=data, how="binarized afresh at each use",
-        steps=task.steps, seeds=task.num_seeds, published=STEPS,
+        steps=task.steps, seeds=task.seeds, published=STEPS,
     )  # fmt: skip
     return Plan(protocol, contenders, FIGURES, PANELS, STEPS, tolerance=0.4)
 

@@ -25,7 +25,7 @@ from .. import plots, vae
 from ..evaluate import gradient_variance
 from ._training import TrainingExperiment
 from ._training_plan import Asked, Contender, Plan
-from ._vae_tasks import BOUND_SAMPLES, FIGURES, NUM_GRADIENTS, PANELS, AbstractVAETask
+from ._vae_tasks import BOUND_SAMPLES, FIGURES, PANELS, AbstractVAETask
 
 NAME = "gaussian-vae"
 EPOCH = 3_000
@@ -38,7 +38,7 @@ PROTOCOL = (
     "decoder of {hidden} tanh units, input minus its mean, the decoder starts at the logit of the "
     "mean picture. One draw by location and scale; batch {batch}, {steps:,} steps of Adam "
     "(ε 1e-4) whose rate is {rate:g} × 10^(−i/7) for 3^i epochs of 3,000 steps, i = 0, 1, …, "
-    "{seeds} seeds. Three gradients of one bound: with the KL divergence in closed form; with it "
+    "{seeds}. Three gradients of one bound: with the KL divergence in closed form; with it "
     "sampled, log q(z | x) − log p(z); and sticking the landing, sampled without the part of the "
     "derivative of log q that does not go through z. ELBOs are from draws, over all training "
     "pictures and over the test set, for all three alike. f: evaluations of log p(x | z) for one "
@@ -86,7 +86,7 @@ class OneLayer(AbstractVAETask):
         x = data.binarize(x_key, data.train[: self.batch_size])
         where = lambda learned: learned.model.encoder
         measured = lambda kl: gradient_variance(
-            noise_key, eqx.Partial(_of_batch, kl, x), learned, where, NUM_GRADIENTS
+            noise_key, eqx.Partial(_of_batch, kl, x), learned, where, self.num_gradients
         )
         return super().finish(key, learned, data) | {
             variance_name(kl): measured(kl) for kl in LOSSES
@@ -177,7 +177,7 @@ def plan(asked: Asked) -> Plan:
     task = OneLayer(
         data=data,
         data_dir=asked.data_dir,
-        steps=asked.choose("steps", STEPS, 800),
+        steps=asked.choose("steps", STEPS, 400),
         num_seeds=asked.choose("num_seeds", 5, 2),
         num_latents=5 if asked.quick else 50,
         hidden=(30,) if asked.quick else (200, 200),
@@ -197,8 +197,8 @@ def plan(asked: Asked) -> Plan:
     )
     protocol = PROTOCOL.format(
         latents=task.num_latents, data=data, hidden=" and ".join(map(str, task.hidden)),
-        batch=task.batch_size, steps=task.steps, rate=task.learning_rate, seeds=task.num_seeds,
-        gradients=NUM_GRADIENTS,
+        batch=task.batch_size, steps=task.steps, rate=task.learning_rate, seeds=task.seeds,
+        gradients=task.num_gradients,
     )  # fmt: skip
     figures = (*FIGURES, *map(variance_name, LOSSES))
     return Plan(protocol, contenders, figures, PANELS, STEPS, tolerance=0.3)

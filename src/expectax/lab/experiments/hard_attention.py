@@ -45,7 +45,7 @@ PROTOCOL = (
     "baseline and the finest patch alone, as published. mask-*: an encoder and a classifier of "
     "{hidden} hidden units; bits show patches of {patch}×{patch} pixels, at first with chance "
     "{shown:g}, each for a price that rises to {price:g} nats over the first half. Batch {batch}, "
-    "{steps:,} steps of Adam {rate:g}, falling to 0 as a cosine, {seeds} seeds. Errors are of all "
+    "{steps:,} steps of Adam {rate:g}, falling to 0 as a cosine, {seeds}. Errors are of all "
     "test pictures, looking at drawn places, or at the likeliest. At equal time: the curve where "
     "the fastest contender ends, the others' rates not yet fallen to 0. f: evaluations of the "
     "classifier for one step and picture, at hard draws + elsewhere. Published figures are from "
@@ -144,7 +144,7 @@ def _protocol(data: str, glimpses: ByGlimpses, mask: ByMask) -> str:
         spread=glimpses.spread, features=glimpses.num_features, states=glimpses.num_states,
         rollouts=glimpses.num_rollouts, hidden=" and ".join(map(str, mask.hidden)),
         patch=mask.size, shown=mask.shown, price=mask.price, batch=glimpses.batch_size,
-        steps=glimpses.steps, rate=glimpses.learning_rate, seeds=glimpses.num_seeds,
+        steps=glimpses.steps, rate=glimpses.learning_rate, seeds=glimpses.seeds,
     )  # fmt: skip
 
 

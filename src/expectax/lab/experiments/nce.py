@@ -37,7 +37,7 @@ PUBLISHED = {
 PROTOCOL = (
     "A log-bilinear language model of {data}: 2 words of context, {num_dimensions} dimensions, "
     "diagonal matrices of positions, biases that start at the log-unigram. Batch {batch_size}, "
-    "{steps:,} steps ({epoch:,} are an epoch), {num_seeds} seeds, of row-wise Adagrad whose rate "
+    "{steps:,} steps ({epoch:,} are an epoch), {seeds}, of row-wise Adagrad whose rate "
     "falls from {learning_rate:g} to 0 in a line, the same for all. ml: the likelihood, normalized "
     "over all words at every step. nce-k: k words of noise for each word, by the unigram or "
     "uniform, the normalizer of each context fixed to one, and only the rows of these words read "
@@ -77,7 +77,9 @@ def plan(asked: Asked) -> Plan:
         for name, task in tasks.items()
     )
     epoch = 40_000 // 200 if quick else EPOCH
-    protocol = PROTOCOL.format(**dataclasses.asdict(tasks["ml"]), epoch=epoch)
+    protocol = PROTOCOL.format(
+        **dataclasses.asdict(tasks["ml"]), seeds=tasks["ml"].seeds, epoch=epoch
+    )
     panels = (
         Panel("valid_perplexity", "Validation perplexity"),
         Panel("valid_perplexity", "The same, by the clock", clock=True),

@@ -35,7 +35,7 @@ PROTOCOL = (
     "minus {activity:g}. Log Z is by annealed importance sampling from independent units with the "
     "data's means, {annealed} chains, {betas:,} temperatures; its error is that of their spread, "
     "and its effective sample size is of that many chains. Log-probabilities are means over all "
-    "test or training pictures, higher is better. {seeds} seeds. The published figure is of "
+    "test or training pictures, higher is better. {seeds}. The published figure is of "
     "contrastive divergence with k up to 25; how long it was trained is not known to us. f: steps "
     "of Gibbs for one step of learning."
 )
@@ -76,7 +76,7 @@ def plan(asked: Asked) -> Plan:
         data=data, hidden=first.num_hidden, chains=first.num_chains, batch=first.batch_size,
         steps=first.steps, rate=first.learning_rate, momentum=first.momentum,
         activity=first.activity, annealed=first.num_annealed, betas=first.num_betas,
-        seeds=first.num_seeds,
+        seeds=first.seeds,
     )  # fmt: skip
     panels = (
         Panel("test_log_prob", "Test log-probability, nats a picture: mean ± s.e."),

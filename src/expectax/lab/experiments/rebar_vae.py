@@ -61,7 +61,7 @@ PROTOCOL = (
     "between networks of two tanh layers. Input minus its mean, bits enter as 2b − 1, the logit of "
     "the mean picture is added to the decoder's for good, the prior is trained. Batch 24, "
     "{steps:,} steps of Adam {rate:g} with β2 = .99999 (control variates and baselines: ten times "
-    "the rate), {seeds} seeds; the published rates were the best of several. One draw; a baseline "
+    "the rate), {seeds}; the published rates were the best of several. One draw; a baseline "
     "of 100 tanh units of the input always. REBAR: η = 2σ(w) from 1, τ from ½; RELAX adds a "
     "network of 100 tanh units; concrete is the relaxation at τ = {tau:g}. ELBOs are from hard "
     "draws, over all training pictures and over the test set. f: evaluations of f for one step, at "
@@ -211,7 +211,7 @@ def plan(asked: Asked) -> Plan:
         contenders = [c for c in contenders if c.name == "l1-rebar"]  # which meets NVIL there
     protocol = PROTOCOL.format(
         data=data, latents=task.num_latents, steps=task.steps, rate=task.learning_rate,
-        seeds=task.num_seeds, tau=CONCRETE_TEMPERATURE, tuning=task.tuning_steps, published=STEPS,
+        seeds=task.seeds, tau=CONCRETE_TEMPERATURE, tuning=task.tuning_steps, published=STEPS,
     )  # fmt: skip
     figures = (*FIGURES, *map(log_variance_name, KINDS), GAP)
     return Plan(protocol, tuple(contenders), figures, PANELS, STEPS, tolerance=0.4)

@@ -45,7 +45,7 @@ PUBLISHED = {"reinmax": "-124.7", "straight-through-gumbel-softmax": "-126.9"}
 PROTOCOL = (
     "A VAE of {latents} one-hot variables of {categories} categories on {data} rounded at ½: "
     "encoder of {hidden} units, decoder its mirror (leaky rectifiers), uniform prior. Batch "
-    "{batch}, {steps:,} steps of Adam 1e-3, {seeds} seeds; Gumbel-Softmax temperature ½. ELBOs "
+    "{batch}, {steps:,} steps of Adam 1e-3, {seeds}; Gumbel-Softmax temperature ½. ELBOs "
     "are from hard draws, over all training pictures and over the test set. f: evaluations of f "
     "for one step, at hard draws + elsewhere. Bias: |mean of {draws:,} gradients − exact "
     "gradient| / |exact gradient|, in the logits of {pictures} training pictures, what noise adds "
@@ -119,8 +119,9 @@ def plan(asked: Asked) -> Plan:
     task = FourByEight(
         data=asked.one_of(DATA),
         data_dir=asked.data_dir,
-        steps=asked.choose("steps", STEPS, 800),
+        steps=asked.choose("steps", STEPS, 400),
         num_seeds=asked.choose("num_seeds", 5, 2),
+        batch_size=50 if asked.quick else 200,
         hidden=(40, 20) if asked.quick else (512, 256),
         num_categories=4 if asked.quick else 8,
     )
@@ -137,7 +138,7 @@ def plan(asked: Asked) -> Plan:
     protocol = PROTOCOL.format(
         latents=task.num_latents, categories=task.num_categories, data=task.data,
         hidden=" and ".join(map(str, task.hidden)), batch=task.batch_size,
-        steps=task.steps, seeds=task.num_seeds, draws=NUM_GRADIENTS,
+        steps=task.steps, seeds=task.seeds, draws=NUM_GRADIENTS,
         pictures=NUM_PICTURES,
     )  # fmt: skip
     return Plan(protocol, contenders, (*FIGURES, *BIASES), PANELS, 0, tolerance=0.5)

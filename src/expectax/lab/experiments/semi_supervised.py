@@ -74,7 +74,7 @@ PROTOCOL = (
     "label, and the label's part in −ELBO: direct optimization two-sided, ε = 1 of chances and .1 "
     "of nats, Gumbel-Softmax at temperature ½. As many labels of each class, drawn by the seed. "
     "Batch {batch}, and {labelled} labelled, {steps:,} steps of Adam {rate:g}, falling to 0 as a "
-    "cosine, {seeds} seeds. Accuracy is of the likeliest label and −ELBO has the label summed out, "
+    "cosine, {seeds}. Accuracy is of the likeliest label and −ELBO has the label summed out, "
     "both of all test pictures, lower is better of the latter. *-plain has the published loss "
     "alone, *-weighted its weight, *-surprised −log q(y | x) of labels too, *-distorted the views "
     "of labelled pictures, *-agreeing those of all; what is left out last is the balance. The "
@@ -113,7 +113,7 @@ def plan(asked: Asked) -> Plan:
     protocol = PROTOCOL.format(
         style=task.num_style, data=data, hidden=task.hidden, weight=task.label_weight,
         agreement=task.agreement, batch=task.batch_size, labelled=task.label_batch,
-        steps=task.steps, rate=task.learning_rate, seeds=task.num_seeds,
+        steps=task.steps, rate=task.learning_rate, seeds=task.seeds,
     )  # fmt: skip
     panels = (
         Panel("test_accuracy", "Test accuracy, %: mean ± s.e."),

@@ -38,7 +38,7 @@ PROTOCOL = (
     "Baselines: none; loo, the mean return there of the others of the batch; prefix, the mean "
     "reward of the roll-outs one position earlier. constant: the reward is ½ for every sequence, "
     "without baseline. straight-through and gumbel-softmax (temperature ½): the judge sees "
-    "one-hot vectors, hard or relaxed. {seeds} seeds. Lower is better; both NLLs are in nats a "
+    "one-hot vectors, hard or relaxed. {seeds}. Lower is better; both NLLs are in nats a "
     "token, of 10,000 sequences. f: sequences judged for one step of the generator and sequence."
 )
 
@@ -90,7 +90,7 @@ def plan(asked: Asked) -> Plan:
         data=data, pretraining=task.pretraining, mle_rate=task.mle_rate, batch=task.batch_size,
         warm_up=task.warm_up, judge_rate=task.judge_rate, judge_steps=task.judge_steps,
         steps=task.steps, rollouts=task.num_rollouts, lag=task.lag,
-        generator_rate=task.generator_rate, seeds=task.num_seeds,
+        generator_rate=task.generator_rate, seeds=task.seeds,
     )  # fmt: skip
     return Plan(protocol, tuple(contenders), FIGURES, PANELS, 0, tolerance=0.05)
 

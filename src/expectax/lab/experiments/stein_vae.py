@@ -56,7 +56,7 @@ RATIOS = {"double-control-variate": "0.97", RODEO: "0.78"}
 PROTOCOL = (
     "A binary VAE, {latents} bits between networks of {hidden} leaky rectifiers, on {data}, "
     "binarized afresh at each use; the networks see pictures and bits as they are, and the prior "
-    "is uniform. Batch 100, {steps:,} steps of Adam {rate:g} for everything, {seeds} seeds; two "
+    "is uniform. Batch 100, {steps:,} steps of Adam {rate:g} for everything, {seeds}; two "
     "draws a step, or three (-3). ELBOs are from hard draws, over all training pictures and over "
     "the test set. RODEO's surrogate is a learned function of f's linear expansion about the mean "
     "of q, α l + r(l, f(mean)) with r of 100 leaky rectifiers: one more evaluation of f, there. f: "
@@ -224,7 +224,7 @@ def plan(asked: Asked) -> Plan:
         contenders = contenders[:1]  # which meets RODEO there
     protocol = PROTOCOL.format(
         latents=task.num_latents, hidden=" and ".join(map(str, task.hidden)), data=task.data,
-        steps=task.steps, rate=task.learning_rate, seeds=task.num_seeds, tuning=task.tuning_steps,
+        steps=task.steps, rate=task.learning_rate, seeds=task.seeds, tuning=task.tuning_steps,
     )  # fmt: skip
     figures = (*FIGURES, *map(ratio_name, others))
     return Plan(protocol, tuple(contenders), figures, PANELS, STEPS, tolerance=0.06)

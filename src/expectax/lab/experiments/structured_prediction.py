@@ -52,7 +52,7 @@ PROTOCOL = (
     "The lower half of a digit from its upper half, {data} rounded at ½: {sizes} bits between "
     "affine maps, input minus its mean, bits enter as 2b − 1, the decoder starts at the logit of "
     "the mean. Trained is the bound of one draw; batch {batch}, {steps:,} steps of Adam {rate:g}, "
-    "{seeds} seeds. Gumbel-Softmax temperature ½; the score function has one learned constant as "
+    "{seeds}. Gumbel-Softmax temperature ½; the score function has one learned constant as "
     "its baseline (Adam 1e-3). NLL is −log of the mean likelihood of {samples:,} draws, over all "
     "test pictures, after the last step; the bounds of one draw are from hard draws. f: "
     "evaluations of log p(y | z) for one step, at hard draws + elsewhere: ARM and DisARM have two "
@@ -206,7 +206,7 @@ def plan(asked: Asked) -> Plan:
     task = LowerHalf(
         data=data,
         data_dir=asked.data_dir,
-        steps=asked.choose("steps", STEPS, 800),
+        steps=asked.choose("steps", STEPS, 400),
         num_seeds=asked.choose("num_seeds", 5, 2),
         **(quick if asked.quick else {}),
     )
@@ -224,7 +224,7 @@ def plan(asked: Asked) -> Plan:
     )
     protocol = PROTOCOL.format(
         data=data, sizes="–".join(map(str, task.sizes)), batch=task.batch_size, steps=task.steps,
-        seeds=task.num_seeds, samples=task.num_samples, gradients=task.num_gradients,
+        seeds=task.seeds, samples=task.num_samples, gradients=task.num_gradients,
         rate=task.learning_rate,
     )  # fmt: skip
     panels = (

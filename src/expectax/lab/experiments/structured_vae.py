@@ -49,8 +49,8 @@ PROTOCOL = (
     "{hidden} units (leaky rectifiers). Encoders: unstructured, a score of each bit; chain, of "
     "neighbors too, the argmax by Viterbi's algorithm; structured, of all pairs, the argmax by "
     "comparing all {settings} settings. Scores of pairs come from a network of their own with as "
-    "many units, and start at zero. Batch {batch}, {steps:,} steps of Adam {rate:g}, {seeds} "
-    "seeds. Direct optimization: one draw is the argmax of perturbed scores, ε is exp(−1e-5 t), "
+    "many units, and start at zero. Batch {batch}, {steps:,} steps of Adam {rate:g}, {seeds}. "
+    "Direct optimization: one draw is the argmax of perturbed scores, ε is exp(−1e-5 t), "
     "renewed every 500 steps, at least .1, and the KL divergence is that of the law with "
     "probabilities exp(score), in closed form. For the unstructured encoder that is the law of the "
     "draws; for the others it stands in for it, so what they train is no bound. *-exact sums over "
@@ -240,6 +240,7 @@ def plan(asked: Asked) -> Plan:
         data_dir=asked.data_dir,
         steps=asked.choose("steps", STEPS, 800),
         num_seeds=asked.choose("num_seeds", 5, 2),
+        batch_size=25 if asked.quick else 100,
         num_latents=4 if asked.quick else 8,
         hidden=30 if asked.quick else 300,
     )
@@ -255,7 +256,7 @@ def plan(asked: Asked) -> Plan:
     protocol = PROTOCOL.format(
         latents=task.num_latents, data=task.data, hidden=task.hidden, batch=task.batch_size,
         settings=2**task.num_latents, steps=task.steps, rate=task.learning_rate,
-        seeds=task.num_seeds,
+        seeds=task.seeds,
     )  # fmt: skip
     panels = (
         Panel("test_bound", "Test −ELBO, nats a picture: mean ± s.e."),

@@ -62,7 +62,7 @@ PROTOCOL = (
     "Sigmoid belief nets on {data}, layers of {sizes} bits between affine maps, upwards (q) and "
     "downwards (p); input minus its mean, the pixels' biases start at the logit of the mean, those "
     "of all bits at {bias:g}; the prior is trained. Batch {batch}, {steps:,} steps of Adam, its "
-    "rate falling to 0 along a cosine, from {rates}; {seeds} seeds. wake-sleep: as many dreams as "
+    "rate falling to 0 along a cosine, from {rates}; {seeds}. wake-sleep: as many dreams as "
     "data; "
     "reweighted: {particles} particles train p and q, no dreams; vimco: {particles} particles; "
     "nvil: a baseline of 100 tanh units of the input for each layer, from {control:g}; disarm: two "
@@ -284,7 +284,7 @@ def plan(asked: Asked) -> Plan:
         contenders = [c for c in contenders if c.name in ("wake-sleep-5", "disarm-5")]
     protocol = PROTOCOL.format(
         data=data, sizes=" or ".join("–".join(map(str, sizes)) for sizes in nets),
-        batch=task.batch_size, steps=task.steps, seeds=task.num_seeds,
+        batch=task.batch_size, steps=task.steps, seeds=task.seeds,
         rates=", ".join(f"{rate:g} ({method})" for method, rate in RATES.items()),
         particles=PARTICLES, control=task.control_rate, bound=task.bound_samples,
         fitted=task.num_fitted, fit_steps=task.fit_steps, bias=task.hidden_bias,
