@@ -61,6 +61,15 @@ def test_draws_needed_is_enough_and_not_much_more():
         gate.require_power(moments_of({"x": _normal(2.0)["x"][: needed // 2]}), {"x": 2.0}, "x")
 
 
+def test_nor_are_they_where_a_rare_draw_is_large():
+    x = 500.0 * (np.random.default_rng(0).random(2**18) < 0.002)
+    gate, pilot = Gate(), moments_of(x[: 2**13])
+    needed = gate.draws_needed(pilot, 20.0)
+    gate.require_power(moments_of(x[:needed]), 20.0, "x")
+    with pytest.raises(ex.UnderpoweredError):
+        gate.require_power(moments_of(x[: int(0.7 * needed)]), 20.0, "x")
+
+
 def test_streamed_moments_are_those_of_all_draws_at_once():
     sample = lambda key: {"x": jax.random.normal(key, (3,), jnp.float64) + 1e3}
     chunks, key = 5, jax.random.key(1)

@@ -66,12 +66,21 @@ class Gate:
 
     @_quietly
     def draws_needed(self, pilot: Moments, scale: PyTree) -> int:
-        """How many draws will pass Gate B, judged by a pilot, with a margin of a tenth."""
-        ratio = lambda a, s: a / (0.9 * self.power * s)
-        ratios = jax.tree.leaves(jax.tree.map(ratio, self.allowance(pilot, scale), scale))
+        """How many draws will pass Gate B, judged by a pilot, with a margin of a tenth.
+
+        With r = zR/(2n), R the range, the allowance z√(σ²/n + r²) + zr is zt at n = σ²/t² + zR/t.
+        """
+        z, n = self.z, np.asarray(pilot.count)
+        pilot, scale = jax.device_get((pilot, scale))
+
+        def one(mean, m2, low, high, scale):
+            t = (0.9 * self.power - _ROUNDING) * scale / z
+            return m2 / (n - 1) / t**2 + z * np.maximum(high - mean, mean - low) / t
+
+        needed = jax.tree.map(one, pilot.mean, pilot.m2, pilot.low, pilot.high, scale)
         # what is not finite is broken: no number of draws would mend it
-        worst = max(float(np.max(np.where(np.isfinite(r), r, 0.0))) for r in ratios)
-        return int(pilot.count * worst**2) + 1
+        finite = lambda x: float(np.max(np.where(np.isfinite(x), x, 0.0)))
+        return int(max(map(finite, jax.tree.leaves(needed)))) + 1
 
     @_quietly
     def excess(self, moments: Moments, truth: PyTree, scale: PyTree) -> PyTree:

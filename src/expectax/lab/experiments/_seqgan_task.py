@@ -219,7 +219,7 @@ class Generation(AbstractTask):
 
     @property
     def every(self) -> int:
-        return max(1, self.steps // 20)
+        return min(self.steps, max(10, self.steps // 20))
 
     @property
     def title(self) -> str:

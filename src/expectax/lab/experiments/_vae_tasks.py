@@ -57,6 +57,11 @@ class AbstractPictureTask(AbstractTask):
     def load(self) -> Dataset:
         return load(self.data, self.data_dir, self.binarization)
 
+    @property
+    def every(self) -> int:
+        # a point costs as much as some twenty steps
+        return max(super().every, min(20, self.steps // 6))
+
     def words(self, name: str) -> str:
         return _WORDS.get(name) or super().words(name)
 

@@ -70,10 +70,10 @@ def plan(asked: Asked) -> Plan:
     task = Generation(
         data=data,
         data_dir=asked.data_dir,
-        steps=asked.choose("steps", 2_000, 120),
+        steps=asked.choose("steps", 2_000, 60),
         num_seeds=asked.choose("num_seeds", 2, 2),
         pretraining=PRETRAINING[data],
-        warm_up=20 if asked.quick else 200,
+        warm_up=10 if asked.quick else 200,
         num_rollouts=2 if asked.quick else 16,
         width=8 if asked.quick else 32,
     )
