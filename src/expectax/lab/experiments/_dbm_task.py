@@ -99,7 +99,7 @@ class Deep(AbstractPictureTask):
     seed: int = 0
     num_seeds: int = 1
     first_rate: float = 0.05
-    learning_rate: float = 0.02
+    learning_rate: float = 0.05
     momentum: float = 0.5
     activity: float = 0.2
     num_annealed: int = 100
