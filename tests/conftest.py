@@ -9,8 +9,7 @@ import tempfile
 import jax
 import pytest
 
-# Compiling is most of what the tests do, and of many small programs: little effort. With none, what
-# trains takes longer than was saved.
+# Compiling is most of what the tests do, and of many small programs: as little effort as there is.
 _FLAGS = (
     "--xla_backend_optimization_level=0"
     " --xla_cpu_parallel_codegen_split_count=1"

@@ -46,9 +46,9 @@ PROTOCOL = (
     "50, {steps:,} steps of Adam 1e-4 (prior: gradient descent 1e-2; control variate: Adam 1e-3), "
     "{seeds}. ELBOs are from hard draws, over all training pictures and over the test set. "
     "RELAX's control variate is η f(σ(z/τ)) plus a network of 100 tanh units, η from 1, τ from ½. "
-    "f: evaluations of f for one step, at hard draws + elsewhere. The variance is that of 1,000 "
-    "gradients of one batch, at each contender's own final parameters. Published figures are from "
-    "memory, good to a few tenths, after {published:,} steps."
+    "f: evaluations of f for one step, at hard draws + elsewhere. The variance is that of "
+    "{gradients:,} gradients of one batch, at each contender's own final parameters. Published "
+    "figures are from memory, good to a few tenths, after {published:,} steps."
 )
 
 
@@ -154,7 +154,8 @@ def plan(asked: Asked) -> Plan:
     )
     protocol = PROTOCOL.format(
         latents=task.num_latents, data=data, how="binarized afresh at each use",
-        steps=task.steps, seeds=task.seeds, published=STEPS,
+        steps=task.steps, seeds=task.seeds, gradients=task.num_gradients,
+        published=STEPS,
     )  # fmt: skip
     return Plan(protocol, contenders, FIGURES, PANELS, STEPS, tolerance=0.4)
 

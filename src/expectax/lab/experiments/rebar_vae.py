@@ -65,7 +65,7 @@ PROTOCOL = (
     "of 100 tanh units of the input always. REBAR: η = 2σ(w) from 1, τ from ½; RELAX adds a "
     "network of 100 tanh units; concrete is the relaxation at τ = {tau:g}. ELBOs are from hard "
     "draws, over all training pictures and over the test set. f: evaluations of f for one step, at "
-    "hard draws + elsewhere. The variance is that of 1,000 gradients of one batch, at each "
+    "hard draws + elsewhere. The variance is that of {gradients:,} gradients of one batch, at each "
     "contender's own final parameters; the log variances of all are at REBAR's final parameters, "
     "where each one's baseline and control variate have learned anew with the model held, for "
     "{tuning:,} steps of Adam from 1e-2 to 0. Published for NVIL's minus REBAR's: 5.9 to 6.3 nats, "
@@ -212,6 +212,7 @@ def plan(asked: Asked) -> Plan:
     protocol = PROTOCOL.format(
         data=data, latents=task.num_latents, steps=task.steps, rate=task.learning_rate,
         seeds=task.seeds, tau=CONCRETE_TEMPERATURE, tuning=task.tuning_steps, published=STEPS,
+        gradients=task.num_gradients,
     )  # fmt: skip
     figures = (*FIGURES, *map(log_variance_name, KINDS), GAP)
     return Plan(protocol, tuple(contenders), figures, PANELS, STEPS, tolerance=0.4)

@@ -60,10 +60,10 @@ PROTOCOL = (
     "draws a step, or three (-3). ELBOs are from hard draws, over all training pictures and over "
     "the test set. RODEO's surrogate is a learned function of f's linear expansion about the mean "
     "of q, α l + r(l, f(mean)) with r of 100 leaky rectifiers: one more evaluation of f, there. f: "
-    "evaluations of f for one step, at hard draws + elsewhere. The variance is that of 1,000 "
-    "gradients of one batch, at each contender's own final parameters; the ratios are of variances "
-    "at DisARM's final parameters, where each control variate has learned anew with the model "
-    "held, for {tuning:,} steps of Adam from 1e-2 to 0."
+    "evaluations of f for one step, at hard draws + elsewhere. The variance is that of "
+    "{gradients:,} gradients of one batch, at each contender's own final parameters; the ratios "
+    "are of variances at DisARM's final parameters, where each control variate has learned anew "
+    "with the model held, for {tuning:,} steps of Adam from 1e-2 to 0."
 )
 
 
@@ -225,6 +225,7 @@ def plan(asked: Asked) -> Plan:
     protocol = PROTOCOL.format(
         latents=task.num_latents, hidden=" and ".join(map(str, task.hidden)), data=task.data,
         steps=task.steps, rate=task.learning_rate, seeds=task.seeds, tuning=task.tuning_steps,
+        gradients=task.num_gradients,
     )  # fmt: skip
     figures = (*FIGURES, *map(ratio_name, others))
     return Plan(protocol, tuple(contenders), figures, PANELS, STEPS, tolerance=0.06)
