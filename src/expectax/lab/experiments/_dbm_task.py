@@ -94,7 +94,7 @@ class Deep(AbstractPictureTask):
     data: str = "static-mnist"
     data_dir: pathlib.Path | None = None
     binarization: str | None = None
-    steps: int = 12_000
+    steps: int = 36_000
     batch_size: int = 100
     seed: int = 0
     num_seeds: int = 1

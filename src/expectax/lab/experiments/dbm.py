@@ -14,7 +14,7 @@ from ._training_plan import Asked, Contender, Plan
 from ._training_plot import Panel
 
 NAME = "dbm"
-STEPS = 12_000
+STEPS = 36_000
 DATA = ("static-mnist",)
 PUBLISHED = "-84.6"
 
