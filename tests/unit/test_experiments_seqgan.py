@@ -6,13 +6,14 @@ import json
 import os
 import pathlib
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import rich.console
 
-from expectax.lab.data import files, oracle as published
+from expectax.lab.data import files, oracle as published, text
 from expectax.lab.errors import UsageError
 from expectax.lab.experiments import EXPERIMENTS, _seqgan_data, _seqgan_task, seqgan
 from expectax.lab.experiments._training_plan import Asked
@@ -45,6 +46,8 @@ def test_the_plan_has_every_contender_and_the_published_figures_where_they_belon
     assert named["seqgan"].note
     assert not any(c.published for c in seqgan.plan(Asked()).contenders)
     assert {c.evaluations for c in plan.contenders} == {"0 + 0", "1 + 304", "1 + 0"}
+    with pytest.raises(UsageError, match="at least 2501"):
+        seqgan.plan(Asked(steps=2_500)).contenders[1].task.check()
 
 
 def test_the_generator_has_its_turn_after_the_judges():
@@ -89,6 +92,31 @@ def test_the_judge_stays_in_the_generators_turn_and_the_generator_in_the_judges(
     assert same(at[0].start, at[2].start)
 
 
+@pytest.mark.parametrize("learner", [x for x in _seqgan_task.LEARNERS if x != "mle"])
+def test_each_learner_moves_the_generator_and_a_constant_reward_does_not_on_average(
+    states, learner
+):
+    learned = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, states[1][0])
+    task = dataclasses.replace(SMALL, learner=learner, num_draws=64)
+
+    @eqx.filter_jit
+    def slopes(learned):
+        def slope(key):
+            loss = lambda bias: task.generator_loss(eqx.tree_at(where, learned, bias), key)
+            return jax.grad(loss)(where(learned))
+
+        return jax.lax.map(slope, jax.random.split(jax.random.key(0), num))
+
+    num = 500 if learner == "constant" else 1
+    where = lambda learned: learned.generator.readout.bias
+    found = np.asarray(slopes(learned))
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() > 1e-4
+    if learner == "constant":
+        errors = found.std(0, ddof=1) / np.sqrt(num)
+        assert np.all(np.abs(found.mean(0)) < 4.5 * errors)
+
+
 def test_the_relaxed_draws_are_what_their_names_say():
     logits = jnp.broadcast_to(jnp.array([0.3, -0.5, 1.0]), (40_000, 3))
     probs = np.asarray(jax.nn.softmax(logits[0]))
@@ -130,6 +158,34 @@ def test_the_experiment_in_small(tmp_path):
     assert (tmp_path / "run" / "seqgan.png").read_bytes().startswith(PNG)
     quantities = {row["quantity"] for row in read("results.json")["rows"]}
     assert "NLL of held-out data under the model, drawn at temperature 0.7" in quantities
+
+
+# real text
+
+
+def test_characters_are_judged_by_the_trigrams_of_the_whole_text(tmp_path, monkeypatch):
+    lines = {
+        "train": b" no it was n't \n a cat sat on a mat \n",
+        "test": b" a cat was on it all day \n",
+    }
+    known = {}
+    for part, raw in lines.items():
+        (tmp_path / f"ptb.{part}.txt").write_bytes(raw)
+        known[part] = files.DataFile(f"ptb.{part}.txt", files.sha256_of(raw), len(raw))
+    monkeypatch.setattr(text, "PTB", known)
+    train, _, alphabet = text.characters_of_ptb(tmp_path)
+    assert "".join(alphabet[i] for i in train) == "no it was n't\na cat sat on a mat"
+    data = _seqgan_data.sequences("ptb-characters", tmp_path)
+    assert data.train.shape == data.test.shape == (400, 20)
+    assert data.num_tokens == len(alphabet)
+    assert "".join(alphabet[i] for i in data.test[0]) == "a cat was on it all "
+    number = {c: i for i, c in enumerate(alphabet)}
+    found = np.exp(data.oracle.log_prob(jnp.array([number[c] for c in "a cat"])))
+    tiny, size = _seqgan_data._SMOOTHING, len(alphabet)
+    share = lambda count, total: (count + tiny) / (total + tiny * size)
+    # of the letters, "a" 6 of 32; after "a" a blank twice of six times; after "a " c, not d; …
+    want = [share(6, 32), share(2, 6), share(1, 2), share(1, 1), share(1, 1)]
+    np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
 # the published oracle
@@ -183,7 +239,7 @@ def test_the_published_samples_are_as_likely_as_their_oracle_says():
         pytest.skip(f"the published oracle is not at hand: set {files.DATA_DIR}")
     model, samples = published.read_oracle(folder), published.read_samples(folder)
     assert samples.shape == (9984, 20)
-    nll = jax.jit(_seqgan_data.nll)
+    nll = jax.jit(lambda model, x: _seqgan_data.nll(model.log_prob, x))
     assert abs(nll(model, jnp.asarray(samples)) - 5.761) < 0.001
     drawn = jax.jit(lambda key: _seqgan_data.draws(key, model, 2_000))(jax.random.key(0))
     assert abs(nll(model, drawn) - 5.754) < 0.05
@@ -195,7 +251,7 @@ def test_a_generator_is_its_own_oracle():
         model = lstm_generator(key, 50, 8, 20, scale=1.0)
         drawn = _seqgan_data.draws(key, model, 150)
         assert drawn.shape == (150, 20)
-        return _seqgan_data.nll(model, drawn), -jnp.mean(model.log_prob(drawn))
+        return _seqgan_data.nll(model.log_prob, drawn), -jnp.mean(model.log_prob(drawn))
 
     got, want = both(jax.random.key(1))
     np.testing.assert_allclose(got, want, rtol=1e-5)

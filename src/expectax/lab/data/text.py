@@ -67,6 +67,32 @@ def load_ptb(data_dir: pathlib.Path | None = None) -> Corpus:
     return corpus(texts, "Penn Treebank, Mikolov's preprocessing, lines ended by <eos>")
 
 
+def characters_of_ptb(
+    data_dir: pathlib.Path | None = None,
+) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "L"], str]:
+    """The training and the test text of the Penn Treebank files as numbers of characters.
+
+    Lines lose the space at their ends, and keep the newline. Arguments and errors as those of
+    `load_ptb`.
+
+    Returns:
+        Both texts, and the characters that the numbers stand for.
+    """
+    folder = folder_of("ptb", data_dir)
+    texts = []
+    for part in ("train", "test"):
+        text = PTB[part].read(folder).decode("utf-8")
+        texts.append("\n".join(line.strip() for line in text.splitlines()))
+    alphabet = "".join(sorted(set("".join(texts))))
+    codes = np.array([ord(c) for c in alphabet])
+    # by their numbers: the alphabet is sorted
+    numbers = [
+        np.searchsorted(codes, np.frombuffer(text.encode("utf-32-le"), "<u4")).astype(np.int32)
+        for text in texts
+    ]
+    return numbers[0], numbers[1], alphabet
+
+
 def words_of(raw: bytes, path: pathlib.Path) -> list[str]:
     """The words of a text, each line followed by `END`; `path` is for the error's message.
 

@@ -37,13 +37,15 @@ WORDS = {
 
 Baseline = Callable[[Float[Array, "R T"]], Any]
 
-BASELINES: dict[str, Baseline] = {
+ROLLED_OUT: dict[str, Baseline] = {
     "seqgan": lambda _: 0.0,
     "seqgan-loo": leave_one_out,
     "seqgan-prefix": rollout_baseline,
-    "constant": lambda _: 0.0,
 }
-"""Of the policy gradients."""
+"""Baselines of the policy gradients whose returns are roll-outs'."""
+
+WHOLE: dict[str, Baseline] = {"reinforce-loo": leave_one_out, "constant": lambda _: 0.0}
+"""Of those where every position returns the reward of the whole sequence."""
 
 
 def straight_through(key: Array, logits: Float[Array, "B V"]) -> Float[Array, "B V"]:
@@ -60,7 +62,7 @@ def gumbel_softmax(key: Array, logits: Float[Array, "B V"]) -> Float[Array, "B V
 
 RELAXED = {"straight-through": straight_through, "gumbel-softmax": gumbel_softmax}
 
-LEARNERS = ("mle", *BASELINES, *RELAXED)
+LEARNERS = ("mle", *WHOLE, *ROLLED_OUT, *RELAXED)
 
 
 class Learned(eqx.Module):
@@ -85,39 +87,44 @@ class Generation(AbstractTask):
 
     Attributes:
         learner: one of `LEARNERS`.
-        data: "oracle-500", "oracle-50", or "oracle-5000", the published one.
+        data: "oracle-500", "oracle-50", "oracle-5000", the published one, or "ptb-characters".
         pretraining: steps of maximum likelihood before the first step.
         warm_up: of the steps, how many train the judge alone at first.
         judge_steps: of the judge between two steps of the generator.
         width: of embeddings and state.
         mle_rate: of Adam under maximum likelihood.
-        generator_rate: of Adam afterwards.
+        generator_rate: of Adam afterwards, at first; it falls to 0 along a cosine.
         judge_rate: of Adam.
         num_rollouts: from each prefix.
+        num_draws: of the generator for one of its steps where there are no roll-outs.
         lag: how much of the older copy stays when it follows.
     """
 
     learner: str = "seqgan"
     data: str = "oracle-500"
     data_dir: pathlib.Path | None = None
-    steps: int = 2_000
+    steps: int = 2_700
     batch_size: int = 64
     seed: int = 0
     num_seeds: int = 2
     pretraining: int = 3_000
-    warm_up: int = 200
-    judge_steps: int = 5
+    warm_up: int = 2_500
+    judge_steps: int = 1
     width: int = 32
     mle_rate: float = 1e-2
     generator_rate: float = 1e-3
-    judge_rate: float = 1e-3
+    judge_rate: float = 1e-4
     num_rollouts: int = 16
+    num_draws: int = 1_024
     lag: float = 0.8
     headline: ClassVar[tuple[str, ...]] = ("oracle_nll", "held_out_nll")
 
     def check(self) -> None:
         super().check()
         at_least("num_rollouts", self.num_rollouts, 1)
+        at_least("num_draws", self.num_draws, 2)
+        if self.learner != "mle":
+            at_least("steps", self.steps, self.warm_up + 1)  # or the generator never has its turn
 
     def load(self) -> Sequences:
         data = sequences(self.data, self.data_dir)
@@ -135,9 +142,9 @@ class Generation(AbstractTask):
     def init(self, key, data):
         if data.start is None:
             own = jax.random.fold_in(key, _GENERATOR)
-            return Learned(lstm_generator(own, data.num_tokens, self.width, data.oracle.length))
+            return Learned(lstm_generator(own, data.num_tokens, self.width, data.train.shape[1]))
         generator = data.start.of(key)
-        lagged = generator if self.learner in BASELINES else None
+        lagged = generator if self.learner in ROLLED_OUT else None
         judge = text_cnn(jax.random.fold_in(key, _JUDGE), data.num_tokens, self.width)
         own = jax.random.fold_in(key, _GENERATOR)
         began = figures(own, generator, data, len(data.test))["oracle_nll"]
@@ -174,10 +181,15 @@ class Generation(AbstractTask):
             )
         if self.learner == "constant":
             reward = lambda x: jnp.full(x.shape[:-1], 0.5)
-        tokens = learned.generator.sample(draw_key, self.batch_size)
-        returns = rollout_returns(key, older, tokens, reward, self.num_rollouts)
+        if self.learner in WHOLE:
+            tokens = learned.generator.sample(draw_key, self.num_draws)
+            returns = jnp.broadcast_to(reward(tokens)[:, None], tokens.shape)
+        else:
+            tokens = learned.generator.sample(draw_key, self.batch_size)
+            returns = rollout_returns(key, older, tokens, reward, self.num_rollouts)
         log_probs = learned.generator.log_prob(tokens)
-        return trajectory_loss(log_probs, returns, BASELINES[self.learner](returns))
+        baseline = (WHOLE | ROLLED_OUT)[self.learner]
+        return trajectory_loss(log_probs, returns, baseline(returns))
 
     def settle(self, learned, step):
         if learned.lagged is None:
@@ -195,8 +207,10 @@ class Generation(AbstractTask):
         masked = optax.transforms.conditionally_mask
         turn: Any = self.generates
         other: Any = lambda step: ~self.generates(step)
+        turns = max(1, -(-(self.steps - self.warm_up) // (1 + self.judge_steps)))
+        falling = optax.cosine_decay_schedule(self.generator_rate, turns)
         return {
-            "generator": masked(optax.adam(self.generator_rate), turn),
+            "generator": masked(optax.adam(falling), turn),
             "judge": masked(optax.adam(self.judge_rate), other),
             "lagged": optax.set_to_zero(),
             "start": optax.set_to_zero(),
@@ -219,7 +233,9 @@ class Generation(AbstractTask):
 
     @property
     def every(self) -> int:
-        return min(self.steps, max(10, self.steps // 20))
+        # the generator's turns are few beside those that train the judge alone
+        points = self.steps // 20 if self.learner == "mle" else (self.steps - self.warm_up) // 10
+        return min(self.steps, max(10, points))
 
     @property
     def title(self) -> str:
@@ -266,6 +282,6 @@ def figures(
     """How likely the model's draws are under the oracle, and held-out data under the model."""
     drawn = draws(key, model, num, temperature)
     return {
-        "oracle_nll": nll(data.oracle, drawn),
-        "held_out_nll": nll(model, data.test[:num], temperature),
+        "oracle_nll": nll(data.oracle.log_prob, drawn),
+        "held_out_nll": nll(lambda x: model.log_prob(x, temperature), data.test[:num]),
     }
