@@ -234,7 +234,7 @@ class Generation(AbstractTask):
     @property
     def every(self) -> int:
         # the generator's turns are few beside those that train the judge alone
-        points = self.steps // 20 if self.learner == "mle" else (self.steps - self.warm_up) // 10
+        points = self.steps // 20 if self.learner == "mle" else (self.steps - self.warm_up) // 5
         return min(self.steps, max(10, points))
 
     @property
