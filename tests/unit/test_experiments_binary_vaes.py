@@ -18,8 +18,9 @@ from expectax.lab.experiments import EXPERIMENTS, _training, rebar_vae, stein_va
 from expectax.lab.experiments._layered_controls import costs_from_each_layer
 from expectax.lab.experiments._shared_point import learn, variances
 from expectax.lab.experiments._training_plan import Asked, Contender
-from expectax.lab.journal import Journal
 from expectax.objectives import neg_elbo
+
+from .deaths import changed_by_death, leave_copies
 
 F1 = rebar_vae.F1(data="digits", num_latents=3, batch_size=2, steps=6, num_seeds=1)
 F3 = stein_vae.F3(
@@ -210,22 +211,11 @@ def test_only_the_estimator_learns_and_one_without_leaves_stays():
 def test_a_death_changes_no_bit(task, tmp_path, monkeypatch):
     contender = Contender("it", task, "")
     console = rich.console.Console(file=io.StringIO())
-    _training.train(contender, tmp_path / "whole", console)
-    keep = Journal.keep
-
-    def dying(self, step, state):
-        keep(self, step, state)
-        if step == 4:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Journal, "keep", dying)
-        with pytest.raises(KeyboardInterrupt):
-            _training.train(contender, tmp_path / "cut", console)
-    _training.train(contender, tmp_path / "cut", console)
-    for name in ("metrics.jsonl", "results.json"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    rows = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    leave_copies(monkeypatch, tmp_path / "cut")
+    _training.train(contender, tmp_path / "it", console)
+    go_on = lambda: _training.train(contender, tmp_path / "cut" / "it", console)
+    assert changed_by_death(tmp_path / "it", tmp_path / "cut" / "it", go_on) == []
+    rows = (tmp_path / "cut" / "it" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == list(range(7))
 
 

@@ -14,6 +14,8 @@ from expectax.lab.experiments._centering import centered_at
 from expectax.lab.experiments._dbm_task import Deep
 from expectax.models import DBM, stacked
 
+from .deaths import changed_in_small, leave_copies
+
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = Deep(
     num_hidden=4, num_top=3, num_chains=6, data="digits", steps=30, first_steps=10, second_steps=10
@@ -99,8 +101,9 @@ def test_the_parts_are_put_together_and_then_left_alone(begun):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_quick_version_beside_the_exact_partition_function(tmp_path):
+def test_the_quick_version_beside_the_exact_partition_function(tmp_path, monkeypatch):
     folder = tmp_path / "run"
+    leave_copies(monkeypatch, tmp_path / "cut")
     with pytest.raises(SystemExit) as stop:
         cli.main(["reproduce", "dbm", "--quick", "--run-dir", str(folder)])
     assert stop.value.code == 0
@@ -115,3 +118,4 @@ def test_the_quick_version_beside_the_exact_partition_function(tmp_path):
     assert np.all(np.array(found["log_z_error"]) < 0.1)
     assert (folder / "stacked" / "samples.png").read_bytes().startswith(PNG)
     assert (folder / "dbm.png").read_bytes().startswith(PNG)
+    assert changed_in_small("dbm", "stacked", folder, tmp_path / "cut") == []

@@ -15,6 +15,8 @@ from expectax.lab.experiments._fields import Field, window
 from expectax.lab.experiments._training_plan import Asked, Outcome
 from expectax.models import patch_mask
 
+from .deaths import changed_in_small, leave_copies
+
 PNG = b"\x89PNG\r\n\x1a\n"
 NOTHING = jnp.zeros((1, 9), jnp.uint8)
 
@@ -111,8 +113,9 @@ def test_equal_time_is_where_the_fastest_ends():
     assert rows({"slow": outcomes["slow"]}) == []
 
 
-def test_the_quick_version(tmp_path):
+def test_the_quick_version(tmp_path, monkeypatch):
     folder = tmp_path / "run"
+    leave_copies(monkeypatch, tmp_path / "cut")
     with pytest.raises(SystemExit) as stop:
         cli.main(["reproduce", "hard-attention", "--quick", "--run-dir", str(folder)])
     assert stop.value.code == 0
@@ -129,3 +132,4 @@ def test_the_quick_version(tmp_path):
     assert 2 < found["shown"][0] < 90
     assert "at equal time" in (folder / "table.md").read_text()
     assert (folder / "hard-attention.png").read_bytes().startswith(PNG)
+    assert changed_in_small("hard-attention", "mask-disarm", folder, tmp_path / "cut") == []

@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import rich.console
 
@@ -22,9 +21,10 @@ from expectax.lab.experiments import (
     structured_vae,
 )
 from expectax.lab.experiments._training_plan import Asked
-from expectax.lab.journal import Journal
 from expectax.models import chain_vae, gaussian_vae as make_gaussian_vae, halves
 from expectax.objectives import neg_elbo
+
+from .deaths import changed_by_death, leave_copies
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = {
@@ -39,45 +39,21 @@ def console():
     return rich.console.Console(record=True, width=150, file=io.StringIO())
 
 
-def traces(folder, steps):
-    """Everything that must not depend on deaths: all that is learned, and every figure."""
-    names = ("config.json", "metrics.jsonl", "results.json")
-    found = {name: (folder / name).read_bytes() for name in names}
-    checkpointer = ocp.StandardCheckpointer()
-    state = checkpointer.restore(folder / "checkpoints" / str(steps) / "arrays")
-    checkpointer.close()
-    return found | {name: np.asarray(leaf).tobytes() for name, leaf in state.items()}
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_in_small_it_learns_and_a_death_changes_no_bit(tmp_path, monkeypatch, name):
     contender, figure = SMALL[name]
     asked = Asked(only=(contender,), num_seeds=2)
     experiment = dataclasses.replace(EXPERIMENTS[name], asked=asked, resume=True)
+    leave_copies(monkeypatch, tmp_path / "cut")
     experiment.run(tmp_path / "whole", True, console())
     curves = json.loads((tmp_path / "whole" / "curves.json").read_text())[contender]
     first, last = np.mean(curves[figure], axis=0)[[0, -1]]
     assert abs(last) < 0.95 * abs(first)
     assert (tmp_path / "whole" / f"{name}.png").read_bytes().startswith(PNG)
 
-    keep = Journal.keep
-
-    def dying(self, step, state):
-        keep(self, step, state)
-        if step >= curves["step"][-1] // 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "keep", dying)
-        with pytest.raises(KeyboardInterrupt):
-            experiment.run(tmp_path / "cut", True, console())
-    assert not (tmp_path / "cut" / contender / "results.json").exists()
-    experiment.run(tmp_path / "cut", True, console())
-    whole, cut = (
-        traces(tmp_path / run / contender, curves["step"][-1]) for run in ("whole", "cut")
-    )
-    assert whole.keys() == cut.keys()
-    assert [part for part in whole if whole[part] != cut[part]] == []
+    whole, cut = (tmp_path / run / contender for run in ("whole", "cut"))
+    go_on = lambda: experiment.run(tmp_path / "cut", True, console())
+    assert changed_by_death(whole, cut, go_on) == []
 
 
 # structured prediction

@@ -18,6 +18,8 @@ from expectax.lab.experiments._training_plan import Asked
 from expectax.models import LogBilinear, look_up
 from expectax.objectives import negative_sampling, noise_contrastive
 
+from .deaths import changed_in_small, leave_copies
+
 SMALL = {"data": "markov", "batch_size": 6, "num_dimensions": 4, "steps": 100}
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -142,6 +144,7 @@ def test_the_rate_falls_in_a_line_and_the_published_contenders_are_there():
 
 def test_the_quick_version_learns_the_language(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    leave_copies(monkeypatch, tmp_path / "cut")
     with pytest.raises(SystemExit) as stop:
         cli.main(["reproduce", "nce", "--quick", "--run-dir", "run"])
     assert stop.value.code == 0
@@ -153,6 +156,7 @@ def test_the_quick_version_learns_the_language(tmp_path, monkeypatch):
     assert rows["nce-25", divergence] < rows["nce-1", divergence]
     assert abs(rows["nce-25", "test log Z, mean over contexts"]) < 0.05
     assert (tmp_path / "run" / "nce.png").read_bytes().startswith(PNG)
+    assert changed_in_small("nce", "nce-1", tmp_path / "run", tmp_path / "cut") == []
 
 
 def test_skip_gram_leaves_its_neighbors(tmp_path):

@@ -15,6 +15,8 @@ from expectax.lab.experiments._centering import Centered, centered, smoothed
 from expectax.lab.experiments._rbm_task import Machine
 from expectax.lab.experiments._training_plan import Outcome
 
+from .deaths import changed_in_small, leave_copies
+
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = Machine(
     persistent=True, ks=(1, 3), num_hidden=4, num_chains=6, data="digits", steps=10, momentum=0.0
@@ -115,8 +117,9 @@ def test_log_z_agrees_where_it_is_near_and_its_error_small():
     assert rows[0].published == "5.000"
 
 
-def test_the_quick_version_beside_the_exact_partition_function(tmp_path):
+def test_the_quick_version_beside_the_exact_partition_function(tmp_path, monkeypatch):
     folder = tmp_path / "run"
+    leave_copies(monkeypatch, tmp_path / "cut")
     with pytest.raises(SystemExit) as stop:
         cli.main(["reproduce", "rbm", "--quick", "--run-dir", str(folder)])
     assert stop.value.code == 0
@@ -130,3 +133,4 @@ def test_the_quick_version_beside_the_exact_partition_function(tmp_path):
         assert np.all(np.abs(gap) < 4 * np.array(found["log_z_error"]))
         assert (folder / name / "samples.png").read_bytes().startswith(PNG)
     assert (folder / "rbm.png").read_bytes().startswith(PNG)
+    assert changed_in_small("rbm", "pcd", folder, tmp_path / "cut") == []

@@ -15,11 +15,12 @@ from expectax.lab.errors import UsageError
 from expectax.lab.experiments import _semi_supervised_task as task_of, semi_supervised
 from expectax.lab.experiments._semi_supervised_views import Views
 from expectax.lab.experiments._training_plan import Asked
-from expectax.lab.journal import Journal
 from expectax.lab.loop import Run
 from expectax.lab.run_folder import RunFolder
 from expectax.models import LabelledMixture, labelled_mixture
 from expectax.objectives import unlabelled_neg_elbo
+
+from .deaths import changed_by_death, leave_copies
 
 STILL = Views(turn=0.0, zoom=0.0, slant=0.0, move=0.0)
 
@@ -159,29 +160,11 @@ def test_a_death_in_the_middle_changes_no_bit(tmp_path, monkeypatch):
         data="digits", steps=30, batch_size=20, num_seeds=2, hidden=6, num_style=2, label_batch=10,
         estimator="direct",
     )  # fmt: skip
-    run, keep = Run(task), Journal.keep
-
-    def train(name):
-        folder = RunFolder(tmp_path / name)
-        if folder.stored(type(task)) is None:
-            folder.create(task)
-        run.train(folder)
-        return folder.path
-
-    whole = train("whole")
-
-    def dying(self, step, state):
-        keep(self, step, state)
-        if step == 15:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Journal, "keep", dying)
-    with pytest.raises(KeyboardInterrupt):
-        train("cut")
-    monkeypatch.undo()
-    cut = train("cut")
-    for name in ("metrics.jsonl", "results.json", "config.json"):
-        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    run, whole, cut = Run(task), RunFolder(tmp_path / "it"), RunFolder(tmp_path / "cut" / "it")
+    leave_copies(monkeypatch, tmp_path / "cut")
+    whole.create(task)
+    run.train(whole)
+    assert changed_by_death(whole.path, cut.path, lambda: run.train(cut)) == []
 
 
 def test_labels_that_cannot_be_had_are_refused():

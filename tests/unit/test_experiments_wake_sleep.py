@@ -22,6 +22,8 @@ from expectax.lab.experiments._training_plan import Asked
 from expectax.lab.experiments._wake_sleep_losses import METHODS, evaluations
 from expectax.objectives import hierarchical_neg_elbo
 
+from .deaths import changed_in_small, leave_copies
+
 TINY = wake_sleep.BeliefNet(
     data="digits", shrink=True, sizes=(3, 2), batch_size=50, hidden_bias=0.0
 )
@@ -123,15 +125,32 @@ def test_the_cosine_has_no_bias_of_noise_and_the_error_that_it_states():
     assert ANGLE[0] - plain > 0.05  # with the noise in its norms it would be this much less
 
 
-def test_where_there_is_only_noise_the_cosine_stays_a_number():
-    a, b = (x - x.mean((0, 1)) for x in pairs(noise=5.0))
-    found = many_cosines(a, b)
-    assert np.isfinite(found.value).all()
+def squared_norm(draws):
+    """Of the mean, without bias, of each row's draws."""
+    num = draws.shape[1]
+    whole = np.sum(draws.sum(1) ** 2, axis=-1) - np.sum(draws**2, axis=(1, 2))
+    return whole / (num * (num - 1))
+
+
+def test_where_a_norm_is_not_seen_the_cosine_is_not_known():
+    a, b = (x - x.mean((0, 1)) for x in pairs(noise=5.0))  # only noise
+    found = jax.tree.map(lambda x: np.asarray(x)[:300], many_cosines(a, b))
+    a, b = a[:300], b[:300]
+    seen = (squared_norm(a) > 0) & (squared_norm(b) > 0)
+    assert 0.1 < seen.mean() < 0.5
+    np.testing.assert_array_equal(found.value != 0, seen)
     assert np.abs(found.value).max() <= 1
+    assert np.all(found.standard_error[~seen] == 1)
+    one_less = [np.delete(x, i, axis=1) for x in (a, b) for i in range(12)]
+    always = np.all([squared_norm(x) > 0 for x in one_less], axis=0)
+    assert np.all(found.standard_error[~always] == 1)
+    assert np.all(found.standard_error[always & seen] != 1)
     alike = np.ones((NUM, 12, 40))
     opposite = many_cosines(alike, -2 * alike)
     np.testing.assert_allclose(opposite.value, -1, rtol=1e-5)
     np.testing.assert_allclose(opposite.standard_error, 0, atol=1e-5)
+    nothing = cosine_of(np.zeros((3, 2)), np.ones((3, 2)))
+    assert (nothing.value, nothing.standard_error) == (0, 1)
 
 
 def test_the_gap_lies_between_nothing_and_what_the_bound_lacks(begun):
@@ -201,8 +220,9 @@ def test_published_figures_stand_beside_their_own_nets_alone():
     assert not any(c.published for c in contenders(Asked(quick=True)).values())
 
 
-def test_the_experiment_in_small(tmp_path):
+def test_the_experiment_in_small(tmp_path, monkeypatch):
     console = rich.console.Console(file=io.StringIO())
+    leave_copies(monkeypatch, tmp_path / "cut")
     EXPERIMENTS["wake-sleep"].run(tmp_path / "run", True, console)
     curves = json.loads((tmp_path / "run" / "curves.json").read_text())
     for name in contenders(Asked(quick=True)):
@@ -217,3 +237,5 @@ def test_the_experiment_in_small(tmp_path):
     assert all(np.all(np.abs(x) <= 1 + 1e-6) for x in cosines.values())
     assert all(np.ptp(x) > 0.01 for x in cosines.values())
     assert (tmp_path / "run" / "wake-sleep.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    changed = changed_in_small("wake-sleep", "wake-sleep-5", tmp_path / "run", tmp_path / "cut")
+    assert changed == []

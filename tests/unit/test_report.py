@@ -57,7 +57,8 @@ def make_experiment(path):
         | {"verdict": verdict(None, "")},
     ]  # fmt: skip
     record = {
-        "experiment": "two-arms", "protocol": "As published.", "settings": {"seed": 0},
+        "experiment": "two-arms", "protocol": "As published.",
+        "settings": {"seed": 0, "evaluations": {"disarm": 2, "arm": 3}},
         "versions": {"jax": "1"}, "summary": "1 of 2 reproduced.", "rows": rows,
     }  # fmt: skip
     (path / "results.json").write_text(json.dumps(record))
@@ -180,13 +181,25 @@ def test_a_reproduction_has_the_published_table_beside_ours(tmp_path):
     assert page.said("li") == ["disarm", "arm"]
     assert [t for t in page.said("th") if t in ("disarm", "arm")] == ["disarm", "arm"]
     assert "two-arms.png" in page.said("summary")
-    # what the table states of a step is a third axis: 2 + 0 and 1 + 2 evaluations a row of ten
+    # what each step counts is a third axis: 2 + 0 and 1 + 2 evaluations a row of ten
     group = read.read_groups([tmp_path / "two"])[0]
     assert [run.axes["evaluations"].tolist() for run in group.runs] == [
         [0, 100, 200],
         [0, 150, 300],
     ]
     assert charts.AXES["evaluations"] in page.said("figcaption")
+    assert not any("No curve is drawn by" in text for text in page.said("p"))
+
+
+@pytest.mark.parametrize("stated", [None, "2 + 0", {}, {"disarm": "2 + 0", "arm": 0}], ids=str)
+def test_without_a_count_of_evaluations_no_curve_is_drawn_by_them(stated, tmp_path):
+    path = make_experiment(tmp_path / "two") / "results.json"
+    record = json.loads(path.read_text())
+    record["settings"]["evaluations"] = stated
+    path.write_text(json.dumps(record))
+    page, _ = page_of([tmp_path / "two"], tmp_path / "out", png=False)
+    assert charts.AXES["evaluations"] not in page.said("figcaption")
+    assert any("No curve is drawn by evaluations of f" in text for text in page.said("p"))
 
 
 def test_folders_that_hold_runs_are_opened_and_none_is_shown_twice(tmp_path):

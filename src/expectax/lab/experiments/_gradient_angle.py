@@ -14,7 +14,7 @@ Loss = Callable[[PyTree, PRNGKeyArray], Float[Array, ""]]
 
 
 class Cosine(NamedTuple):
-    """The cosine of an angle, in [−1, 1], and its standard error."""
+    """The cosine of an angle, in [−1, 1], and its standard error, 1 where it is not known."""
 
     value: Float[Array, ""]
     standard_error: Float[Array, ""]
@@ -34,6 +34,8 @@ def gradient_cosine(
     The norm of an average of noisy gradients is that of the mean and of the noise, and so the
     cosine of two averages is too near 0. Here |E g|² is estimated without bias, by the mean of
     g_i · g_j over i ≠ j. What noise is left leads out of [−1, 1] at times, and is cut off there.
+    Where it leads to |E g|² ≤ 0 the cosine is 0 ± 1: not known. Where it does so with one group
+    left out, the error alone is not known, and 1.
 
     Arguments:
         key: consumed.
@@ -65,15 +67,16 @@ def cosine_of(a: Float[Array, "G N"], b: Float[Array, "G N"]) -> Cosine:
     without = _cosine(1 - jnp.eye(num), *grams)
     spread = jnp.sum((without - jnp.mean(without)) ** 2)
     error = jnp.sqrt((num - 1) / num * spread)
-    return Cosine(_cosine(jnp.ones((1, num)), *grams)[0], error)
+    value = _cosine(jnp.ones((1, num)), *grams)[0]
+    return Cosine(jnp.nan_to_num(value), jnp.nan_to_num(error + 0 * value, nan=1.0))
 
 
 def _cosine(kept: Float[Array, "R G"], aa: Array, bb: Array, ab: Array) -> Float[Array, "R"]:
-    """The cosine from the draws that each row of ones and zeros keeps."""
+    """The cosine from the draws that each row of ones and zeros keeps; NaN if a norm is not > 0."""
     pairs = kept[:, :, None] * kept[:, None, :]
     different = pairs * (1 - jnp.eye(kept.shape[1]))
     mean = lambda gram, pairs: jnp.sum(gram * pairs, axis=(1, 2)) / jnp.sum(pairs, axis=(1, 2))
     norms = [jnp.maximum(mean(gram, different), 0) for gram in (aa, bb)]
     size = jnp.sqrt(norms[0] * norms[1])
     found = mean(ab, pairs) / jnp.where(size > 0, size, 1)
-    return jnp.where(size > 0, jnp.clip(found, -1, 1), 0)
+    return jnp.where(size > 0, jnp.clip(found, -1, 1), jnp.nan)

@@ -67,6 +67,11 @@ class Contender:
     published: Mapping[str, str] = dataclasses.field(default_factory=dict)
     note: str = ""
 
+    @property
+    def per_datum(self) -> int:
+        """Evaluations of f for one step and row of data, wherever, if the plan is `counted`."""
+        return sum(map(int, self.evaluations.split(" + ")))
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -82,6 +87,8 @@ class Plan:
             what the published figure's own precision is.
         largest: figures of which the table shows the largest of the seeds too.
         beside: further rows, from what all contenders came to.
+        counted: whether each step of a contender has its `evaluations` for each row of data: then
+            a report draws curves by them, too.
     """
 
     protocol: str
@@ -92,6 +99,7 @@ class Plan:
     tolerance: float
     largest: tuple[str, ...] = ()
     beside: "Callable[[Mapping[str, Outcome]], list[Row]]" = lambda _: []
+    counted: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,12 +78,17 @@ def mean_and_error_of(values: np.ndarray) -> tuple[float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is stored beside the table."""
+    """What is stored beside the table.
+
+    Attributes:
+        evaluations: of f, for a step and row of data, where all steps have as many.
+    """
 
     steps: dict[str, int]
     published_steps: int
     seeds: int
     tasks: dict[str, dict[str, Any]]
+    evaluations: dict[str, int]
     seconds: dict[str, float]
     machine: str
 
@@ -104,6 +109,7 @@ def report(
         plan.published_steps,
         first.num_seeds,
         {name: choices(task) for name, task in tasks.items()},
+        {c.name: c.per_datum for c in plan.contenders if plan.counted},
         {name: outcomes[name].seconds for name in tasks},
         f"{platform.machine()}, {os.cpu_count()} cores, JAX on {jax.default_backend()}",
     )

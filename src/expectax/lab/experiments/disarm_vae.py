@@ -38,7 +38,7 @@ PUBLISHED = {
 }
 """Train ELBO after a million steps, from memory of the paper's table: good to a few tenths."""
 
-EVALUATIONS = {"leave-one-out": "2 + 0", "arm": "2 + 0", "disarm": "2 + 0", "relax": "1 + 2"}
+EVALUATIONS = {"leave-one-out": "2 + 0", "arm": "2 + 0", "disarm": "2 + 0", "relax": "1 + 1"}
 
 PROTOCOL = (
     "A binary VAE, {latents} bits between affine maps, on {data}, {how}; input minus its mean, the "
@@ -151,13 +151,14 @@ def plan(asked: Asked) -> Plan:
             note,
         )
         for name, figures in PUBLISHED.items()
+        if not asked.quick or name == "disarm"
     )
     protocol = PROTOCOL.format(
         latents=task.num_latents, data=data, how="binarized afresh at each use",
         steps=task.steps, seeds=task.seeds, gradients=task.num_gradients,
         published=STEPS,
     )  # fmt: skip
-    return Plan(protocol, contenders, FIGURES, PANELS, STEPS, tolerance=0.4)
+    return Plan(protocol, contenders, FIGURES, PANELS, STEPS, tolerance=0.4, counted=True)
 
 
 EXPERIMENT = TrainingExperiment(

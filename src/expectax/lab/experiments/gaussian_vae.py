@@ -201,7 +201,7 @@ def plan(asked: Asked) -> Plan:
         gradients=task.num_gradients,
     )  # fmt: skip
     figures = (*FIGURES, *map(variance_name, LOSSES))
-    return Plan(protocol, contenders, figures, PANELS, STEPS, tolerance=0.3)
+    return Plan(protocol, contenders, figures, PANELS, STEPS, tolerance=0.3, counted=True)
 
 
 EXPERIMENT = TrainingExperiment(

@@ -125,7 +125,7 @@ def plan(asked: Asked) -> Plan:
         contenders[0] = dataclasses.replace(contenders[0], published=published)
     return Plan(
         _protocol(data, glimpses, mask), tuple(contenders), FIGURES, PANELS, 0, 0.2,
-        beside=at_equal_time("test_error", "test error, %"),
+        beside=at_equal_time("test_error", "test error, %"), counted=True,
     )  # fmt: skip
 
 

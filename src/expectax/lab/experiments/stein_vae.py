@@ -228,7 +228,7 @@ def plan(asked: Asked) -> Plan:
         gradients=task.num_gradients,
     )  # fmt: skip
     figures = (*FIGURES, *map(ratio_name, others))
-    return Plan(protocol, tuple(contenders), figures, PANELS, STEPS, tolerance=0.06)
+    return Plan(protocol, tuple(contenders), figures, PANELS, STEPS, tolerance=0.06, counted=True)
 
 
 EXPERIMENT = TrainingExperiment(

@@ -300,7 +300,7 @@ def plan(asked: Asked) -> Plan:
         *("test_elbo", bound, "sleep_cosine", "sleep_cosine_error"),
         *("amortization_gap", "amortization_gap_error"),
     )
-    return Plan(protocol, tuple(contenders), figures, panels, STEPS, tolerance=1.0)
+    return Plan(protocol, tuple(contenders), figures, panels, STEPS, tolerance=1.0, counted=True)
 
 
 EXPERIMENT = TrainingExperiment(

@@ -165,6 +165,7 @@ def _group(group: Group) -> dict[str, Any]:
         "long": sum(len(table["rows"]) for table in tables) > MANY_ROWS,
         "runs": [_run(run, index, runs) for index, run in enumerate(runs)],
         "several_seeds": any(run.num_seeds > 1 for run in runs),
+        "counted": any("evaluations" in run.axes for run in runs),
         "figures": [_figure(runs, name, _title(group)) for name in figures_of(runs)],
         "pictures": [_picture(path) for path in group.pictures],
         "config": _side_by_side(configs),

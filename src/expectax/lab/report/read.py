@@ -185,22 +185,21 @@ def _read_experiment(path: pathlib.Path) -> Group:
     rank = lambda child: order.index(child.name) if child.name in order else len(order)
     children = [child for child in _children(path) if kind_of(child) == "run"]
     runs, begun = _read_runs(sorted(children, key=rank))
-    runs = tuple(_with_evaluations(run, rows) for run in runs)
+    each = record.get("settings", {}).get("evaluations")
+    runs = tuple(_with_evaluations(run, each) for run in runs)
     pictures = tuple(p for p in sorted(path.glob("*.png")) if not p.name.startswith("report-"))
     return Group(name, runs, record, pictures, tuple(p.name for p in begun))
 
 
-def _with_evaluations(run: RunRecord, rows: Iterable[dict[str, Any]]) -> RunRecord:
-    """With the evaluations that the experiment's table states for a step, "hard + elsewhere"."""
-    stated = next((row.get("evaluations") for row in rows if row.get("name") == run.name), None)
+def _with_evaluations(run: RunRecord, each: Any) -> RunRecord:
+    """With the evaluations of f, where the experiment counts them: for a step and row of data."""
+    count = number(each.get(run.name)) if isinstance(each, dict) else math.nan
     size = run.config.get("batch_size")
-    parts = str(stated).split(" + ")
-    if "evaluations" in run.axes or not isinstance(size, int):
+    if "evaluations" in run.axes or not (count > 0 and isinstance(size, int)):
         return run
-    if not all(part.isdecimal() for part in parts):
-        return run
-    axis = run.axes["step"] * size * sum(map(int, parts))
-    return dataclasses.replace(run, axes=run.axes | {"evaluations": axis})
+    return dataclasses.replace(
+        run, axes=run.axes | {"evaluations": run.axes["step"] * size * count}
+    )
 
 
 def _read_runs(
