@@ -45,7 +45,7 @@ def main() -> int:
             run = Killable(name, contender, options.steps, pathlib.Path(scratch))
             began = time.monotonic()
             kills, differing = run.compare(options.kills, chance)
-            sound &= not differing
+            sound &= kills > 0 and not differing
             text = f"differs in {differing}" if differing else "the same bytes"
             took = time.monotonic() - began
             print(f"{name:24}{contender:34}{kills:3} kills  {text}  ({took:.0f} s)", flush=True)
@@ -71,7 +71,7 @@ class Killable:
         done = 0
         while done < kills:
             process, before = self.begin(cut, "copy"), self.rows(cut)
-            while self.rows(cut) == before and process.poll() is None:
+            while self.rows(cut) <= before and process.poll() is None:
                 time.sleep(0.002)
             time.sleep(chance.uniform(0, seconds))
             if process.poll() is not None or (cut / "results.json").exists():

@@ -95,7 +95,7 @@ class ReproduceOptions:
     run_dir: pathlib.Path | None = None
     """folder for tables and pictures; by default the first free runs/NAME-N"""
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """a minute's version"""
+    """a minute's version, of one contender or a few"""
     steps: int | None = None
     """optimiser steps, where a model is trained; by default as published"""
     num_seeds: int | None = None

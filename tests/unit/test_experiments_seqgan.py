@@ -20,6 +20,8 @@ from expectax.lab.experiments._training_plan import Asked
 from expectax.models import lstm_generator
 from expectax.testing import check_mean
 
+from .deaths import changed_in_small, leave_copies
+
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = seqgan.plan(Asked(quick=True)).contenders[1].task
 """The quick version's: what is compiled for it serves all tests."""
@@ -46,7 +48,7 @@ def test_the_plan_has_every_contender_and_the_published_figures_where_they_belon
     assert named["seqgan"].note
     assert not any(c.published for c in seqgan.plan(Asked()).contenders)
     assert {c.evaluations for c in plan.contenders} == {"0 + 0", "1 + 304", "1 + 0"}
-    with pytest.raises(UsageError, match="at least 2501"):
+    with pytest.raises(UsageError, match="2,500 steps train the judge alone"):
         seqgan.plan(Asked(steps=2_500)).contenders[1].task.check()
 
 
@@ -140,8 +142,9 @@ def test_the_relaxed_draws_are_what_their_names_say():
     np.testing.assert_allclose(slope[:, 0], 2 * soft[:, 0] * (1 - soft[:, 0]), atol=1e-5)
 
 
-def test_the_experiment_in_small(tmp_path):
+def test_the_experiment_in_small(tmp_path, monkeypatch):
     experiment = EXPERIMENTS["seqgan"]
+    leave_copies(monkeypatch, tmp_path / "cut")
     experiment.run(tmp_path / "run", True, console())
     read = lambda name: json.loads((tmp_path / "run" / name).read_text())
     mle, curves = read("mle/results.json"), read("curves.json")["mle"]
@@ -158,6 +161,7 @@ def test_the_experiment_in_small(tmp_path):
     assert (tmp_path / "run" / "seqgan.png").read_bytes().startswith(PNG)
     quantities = {row["quantity"] for row in read("results.json")["rows"]}
     assert "NLL of held-out data under the model, drawn at temperature 0.7" in quantities
+    assert changed_in_small("seqgan", "seqgan-loo", tmp_path / "run", tmp_path / "cut") == []
 
 
 # real text

@@ -72,8 +72,13 @@ def characters_of_ptb(
 ) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "L"], str]:
     """The training and the test text of the Penn Treebank files as numbers of characters.
 
-    Lines lose the space at their ends, and keep the newline. Arguments and errors as those of
-    `load_ptb`.
+    Lines lose the spaces at their ends, and are parted by newlines.
+
+    Arguments:
+        data_dir: that of `load_ptb`; the validation text is not read.
+
+    Raises:
+        UsageError: a file is missing, truncated or altered.
 
     Returns:
         Both texts, and the characters that the numbers stand for.

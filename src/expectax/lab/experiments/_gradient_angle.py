@@ -68,7 +68,9 @@ def cosine_of(a: Float[Array, "G N"], b: Float[Array, "G N"]) -> Cosine:
     spread = jnp.sum((without - jnp.mean(without)) ** 2)
     error = jnp.sqrt((num - 1) / num * spread)
     value = _cosine(jnp.ones((1, num)), *grams)[0]
-    return Cosine(jnp.nan_to_num(value), jnp.nan_to_num(error + 0 * value, nan=1.0))
+    broken = jnp.where(jnp.isfinite(jnp.sum(a) + jnp.sum(b)), 0.0, jnp.nan)  # and not unknown
+    known = lambda x, otherwise: jnp.where(jnp.isnan(x), otherwise, x) + broken
+    return Cosine(known(value, 0.0), known(error + value - value, 1.0))
 
 
 def _cosine(kept: Float[Array, "R G"], aa: Array, bb: Array, ab: Array) -> Float[Array, "R"]:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..._errors import complain
 from ..._types import ScalarLike
 from ...models import LSTMGenerator, TextCNN, lstm_generator, text_cnn
 from ...objectives import (
@@ -20,6 +21,7 @@ from ...objectives import (
     trajectory_loss,
 )
 from .. import train
+from ..errors import UsageError
 from ..task import AbstractTask, Values, at_least
 from ._seqgan_data import Sequences, Start, draws, nll, sequences
 
@@ -123,8 +125,14 @@ class Generation(AbstractTask):
         super().check()
         at_least("num_rollouts", self.num_rollouts, 1)
         at_least("num_draws", self.num_draws, 2)
-        if self.learner != "mle":
-            at_least("steps", self.steps, self.warm_up + 1)  # or the generator never has its turn
+        if self.learner != "mle" and self.steps <= self.warm_up:
+            raise UsageError(
+                complain(
+                    f"--steps is {self.steps:,}",
+                    f"{self.warm_up:,} steps train the judge alone before the generator's first",
+                    f"pass more than {self.warm_up:,}, or --only mle",
+                )
+            )
 
     def load(self) -> Sequences:
         data = sequences(self.data, self.data_dir)

@@ -33,7 +33,7 @@ PRETRAINING = {
 
 SOURCES = {
     TEXT: "of 20 characters from the Penn Treebank files: 10,000 from all over the training text, "
-    "10,000 of the test text held out. Their oracle are the trigrams of all the training text"
+    "10,000 of the test text held out. Their oracle is the trigrams of all the training text"
 }
 ORACLE = (
     "of 20 tokens from an LSTM of width 32 whose weights are N(0, 1) ({data}): 10,000 to train on, "
