@@ -105,7 +105,7 @@ class ReproduceOptions:
     data_dir: pathlib.Path | None = None
     """folder with the published files of the data set, or the folder above it"""
     only: str = ""
-    """contenders to train, separated by commas; by default all"""
+    """contenders to train, separated by commas, and those where they start; by default all"""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """go on in --run-dir with what was trained there"""
 

@@ -16,6 +16,7 @@ import rich.console
 from expectax.lab.data import files, oracle as published, text
 from expectax.lab.errors import UsageError
 from expectax.lab.experiments import EXPERIMENTS, _seqgan_data, _seqgan_task, seqgan
+from expectax.lab.experiments._training import only
 from expectax.lab.experiments._training_plan import Asked
 from expectax.models import lstm_generator
 from expectax.testing import check_mean
@@ -48,6 +49,8 @@ def test_the_plan_has_every_contender_and_the_published_figures_where_they_belon
     assert named["seqgan"].note
     assert not any(c.published for c in seqgan.plan(Asked()).contenders)
     assert {c.evaluations for c in plan.contenders} == {"0 + 0", "1 + 304", "1 + 0"}
+    assert [c.name for c in only(plan, ("seqgan-loo",)).contenders] == ["mle", "seqgan-loo"]
+    assert [c.name for c in only(plan, ("mle",)).contenders] == ["mle"]
     with pytest.raises(UsageError, match="2,500 steps train the judge alone"):
         seqgan.plan(Asked(steps=2_500)).contenders[1].task.check()
 
@@ -162,6 +165,13 @@ def test_the_experiment_in_small(tmp_path, monkeypatch):
     quantities = {row["quantity"] for row in read("results.json")["rows"]}
     assert "NLL of held-out data under the model, drawn at temperature 0.7" in quantities
     assert changed_in_small("seqgan", "seqgan-loo", tmp_path / "run", tmp_path / "cut") == []
+    # others start where maximum likelihood ends, whatever of it was trained before
+    starts = [
+        _seqgan_task.pretrained(SMALL.beginning, path)
+        for path in (None, tmp_path / "cut" / "mle", tmp_path / "run" / "mle")
+    ]
+    for other in starts[1:]:
+        assert all(map(np.array_equal, jax.tree.leaves(starts[0]), jax.tree.leaves(other)))
 
 
 # real text

@@ -177,7 +177,7 @@ class TrainConfig(AbstractTask):
         }
 
     def pictures(self, key, learned, data):
-        return vae.pictures(key, learned.model, data)
+        return vae.pictures(key, learned.model, learned.model.posterior, data)
 
     def draw(self, folder, data, rows, pictures, results):
         from . import plots

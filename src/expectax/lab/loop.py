@@ -58,6 +58,7 @@ class Run:
 
     Arguments:
         task: what is trained.
+        data: as the task loads it; by default it does.
         visit_seconds: about how often the host looks in.
         num_devices: how many devices the batch is spread over; by default as many as divide it.
 
@@ -67,12 +68,17 @@ class Run:
     """
 
     def __init__(
-        self, task: AbstractTask, *, visit_seconds: float = 0.5, num_devices: int | None = None
+        self,
+        task: AbstractTask,
+        data: Any = None,
+        *,
+        visit_seconds: float = 0.5,
+        num_devices: int | None = None,
     ):
         task.check()
         self.task = task
         self.visit_seconds = visit_seconds
-        data = task.load()
+        data = task.load() if data is None else data
         _check_batch(task, data)
         self.mesh = devices.mesh_for(task.batch_size, num_devices)
         self.data = devices.replicate(data, self.mesh)

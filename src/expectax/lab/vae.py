@@ -126,13 +126,21 @@ def _of_batch(x: Array, learned: Learned, key: PRNGKeyArray) -> Array:
 
 
 def pictures(
-    key: PRNGKeyArray, model: AbstractVAE, data: Dataset, num: int = 36
+    key: PRNGKeyArray, model: Any, infer: Any, data: Dataset, num: int = 36
 ) -> dict[str, Float[Array, "num P"]]:
-    """Test pictures, their reconstructions, and draws from the prior."""
+    """Test pictures, their reconstructions, and draws from the prior.
+
+    Arguments:
+        key: consumed.
+        model: has `decode` and `sample_prior`.
+        infer: from pictures to the law of what they are decoded from.
+        data: pictures.
+        num: of each.
+    """
     x_key, z_key, prior_key = jax.random.split(key, 3)
     rows = data.test[jnp.linspace(0, len(data.test) - 1, num).astype(int)]
     x = data.binarize(x_key, rows)
-    z = joint(model.posterior(x)).sample(z_key, 1)[0]
+    z = joint(infer(x)).sample(z_key, 1)[0]
     return {
         "data": x,
         "reconstructions": model.decode(z),

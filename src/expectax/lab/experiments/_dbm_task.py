@@ -2,12 +2,12 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import logit
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
@@ -26,7 +26,6 @@ from ...objectives import (
     mean_field_contrastive_divergence,
     persistent_contrastive_divergence,
 )
-from .. import plots
 from ..evaluate import mean_over_rows
 from ..task import at_least
 from ._centering import Centered, CenteredDBM, centered, centered_at, smoothed
@@ -105,6 +104,12 @@ class Deep(AbstractPictureTask):
     num_annealed: int = 100
     num_betas: int = 10_000
     headline: ClassVar[tuple[str, ...]] = ("test_lower_bound",)
+    blocks: ClassVar[Mapping[str, str]] = {
+        "data": "test data",
+        "filters": "weights W of h",
+        "tops": "weights WU of t",
+        "fantasies": "fantasies",
+    }
 
     def check(self) -> None:
         super().check()
@@ -245,24 +250,10 @@ class Deep(AbstractPictureTask):
         weights = learned.whole.coordinates.weights @ learned.whole.coordinates.top_weights
         return {
             "data": data.test[rows],
-            "filters": learned.whole.coordinates.weights.T[:NUM_SHOWN],
-            "tops": weights.T[:NUM_SHOWN],
+            "filters": in_shades(learned.whole.coordinates.weights.T[:NUM_SHOWN]),
+            "tops": in_shades(weights.T[:NUM_SHOWN]),
             "fantasies": jax.nn.sigmoid(model.visible_logits(h)),
         }
-
-    def draw(self, folder, data, rows, pictures, results):
-        del rows
-        path = folder / "samples.png"
-        figure = np.mean(results["test_lower_bound"])
-        blocks = {
-            "test data": pictures["data"],
-            "weights W of h": in_shades(pictures["filters"]),
-            "weights WU of t": in_shades(pictures["tops"]),
-            "fantasies": pictures["fantasies"],
-        }
-        title = f"{self.title}: test bound {figure:.2f} nats after {self.steps:,} steps"
-        plots.draw_samples(path, blocks, data.shape, title)
-        return [path]
 
     @property
     def every(self) -> int:

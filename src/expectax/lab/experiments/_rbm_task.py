@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from ...models import AnnealedEstimate, annealed_importance, log_partition
 from ...objectives import contrastive_divergence, persistent_contrastive_divergence
-from .. import plots
 from ..data import Dataset
 from ..evaluate import mean_over_rows
 from ..task import Values, at_least
@@ -93,6 +92,11 @@ class Machine(AbstractPictureTask):
     num_annealed: int = 100
     num_betas: int = 10_000
     headline: ClassVar[tuple[str, ...]] = ("test_log_prob",)
+    blocks: ClassVar[Mapping[str, str]] = {
+        "data": "test data",
+        "filters": "weights of hidden units",
+        "fantasies": "fantasies",
+    }
 
     def check(self) -> None:
         super().check()
@@ -180,22 +184,9 @@ class Machine(AbstractPictureTask):
         h = model.hidden_marginals(model.gibbs(key, start, 1_000))
         return {
             "data": data.test[rows],
-            "filters": learned.centered.weights.T[:NUM_SHOWN],
+            "filters": in_shades(learned.centered.weights.T[:NUM_SHOWN]),
             "fantasies": jax.nn.sigmoid(model.visible_logits(h)),
         }
-
-    def draw(self, folder, data, rows, pictures, results):
-        del rows
-        path = folder / "samples.png"
-        figure = np.mean(results["test_log_prob"])
-        title = f"{self.title}: test log-probability {figure:.2f} nats, {self.steps:,} steps"
-        blocks = {
-            "test data": pictures["data"],
-            "weights of hidden units": in_shades(pictures["filters"]),
-            "fantasies": pictures["fantasies"],
-        }
-        plots.draw_samples(path, blocks, data.shape, title)
-        return [path]
 
     @property
     def every(self) -> int:
@@ -225,10 +216,10 @@ def mean_free_energy(key: PRNGKeyArray, model: Any, rows: UInt8[Array, "N V"]) -
     return mean_over_rows(key, rows, lambda _, row: model.free_energy(row.astype(jnp.float32)))
 
 
-def in_shades(filters: np.ndarray) -> np.ndarray:
+def in_shades(filters: Float[Array, "n P"]) -> Float[Array, "n P"]:
     """Weights as shades in [0, 1], zero at ½, each row at its own scale."""
-    largest = np.abs(filters).max(axis=1, keepdims=True)
-    return 0.5 + filters / np.maximum(2 * largest, 1e-12)
+    largest = jnp.max(jnp.abs(filters), axis=1, keepdims=True)
+    return 0.5 + filters / jnp.maximum(2 * largest, 1e-12)
 
 
 def beside_exact(outcomes: Mapping[str, Outcome]) -> list[Row]:

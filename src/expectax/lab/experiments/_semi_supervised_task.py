@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 import expectax as ex
 
 from ...models import LabelledMixture, labelled_mixture
+from .. import vae
 from ..evaluate import mean_over_rows
 from ..task import Values, impossible
 from ._direct_optimization import kl_to_uniform
@@ -91,6 +92,11 @@ class FewLabels(AbstractPictureTask):
     balance: float = 1.0
     distort: bool = True
     headline: ClassVar[tuple[str, ...]] = ("test_accuracy", "test_bound")
+    blocks: ClassVar[Mapping[str, str]] = {
+        "data": "test pictures",
+        "reconstructions": "reconstructions",
+        "classes": "draws, a column for each class",
+    }
 
     def check(self) -> None:
         super().check()
@@ -152,6 +158,13 @@ class FewLabels(AbstractPictureTask):
 
     def finish(self, key, learned, data):
         return figures(key, learned.model, data.test, data.test_labels)
+
+    def pictures(self, key, learned, data):
+        model, (key, style_key) = learned.model, jax.random.split(key)
+        style = model.style_prior().sample(style_key, (NUM_CLASSES,))
+        drawn = model.vae.decode(style).reshape(-1, data.mean.size)
+        known = vae.pictures(key, model.vae, model.vae.posterior, data)
+        return known | {"classes": drawn}
 
     @property
     def every(self) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -21,9 +22,12 @@ from ...objectives import (
     trajectory_loss,
 )
 from .. import train
+from ..checkpoint import Checkpoints
 from ..errors import UsageError
+from ..run_folder import RunFolder
 from ..task import AbstractTask, Values, at_least
 from ._seqgan_data import Sequences, Start, draws, nll, sequences
+from ._training_plan import choices
 
 _GENERATOR, _JUDGE = 2, 3  # what a seed's keys are for; the loop's uses are 0 and 1
 _EARLY = 2_000  # sequences that a point of the curves is from; the table's figures are of all
@@ -135,10 +139,18 @@ class Generation(AbstractTask):
             )
 
     def load(self) -> Sequences:
+        return self.load_after(None)
+
+    def load_after(self, path: pathlib.Path | None) -> Sequences:
+        """The data, and where generators start.
+
+        Arguments:
+            path: the folder of `beginning`'s run; what of it is missing is trained here.
+        """
         data = sequences(self.data, self.data_dir)
         if self.learner == "mle":
             return data
-        return dataclasses.replace(data, start=pretrained(self.beginning))
+        return dataclasses.replace(data, start=pretrained(self.beginning, path))
 
     @property
     def beginning(self) -> "Generation":
@@ -274,13 +286,23 @@ def judge_loss(learned: Learned, real: Int[Array, "B T"], key: Array) -> Float[A
 
 
 @functools.lru_cache(maxsize=1)
-def pretrained(task: Generation) -> Start:
+def pretrained(task: Generation, path: pathlib.Path | None) -> Start:
     """Where a run of maximum likelihood ends, bit for bit, each seed by its key.
 
-    Contenders share it: within a process it is trained once.
+    Arguments:
+        task: that run.
+        path: its folder, whose last whole checkpoint spares the steps before; None if there is
+            none. Contenders share what is found.
     """
     data, program = task.load(), train.program(task)
-    state = program.advance(program.init(data), data, task.steps)
+    step, state = 0, program.init(data)
+    folder = None if path is None else RunFolder(path)
+    stored = None if folder is None else folder.stored(Generation)
+    if folder and stored and choices(stored) == choices(task):
+        checkpoints = Checkpoints(folder.checkpoints)
+        step, state = checkpoints.restore_latest(state, warnings.warn) or (step, state)
+        checkpoints.close()
+    state = program.advance(state, data, task.steps - step)
     return Start(jax.random.key_data(state.seeds.key), state.seeds.learned.generator)
 
 

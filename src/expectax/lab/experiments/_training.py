@@ -89,7 +89,7 @@ def tailored(experiment: Any, given: Mapping[str, Any], resume: bool) -> Any:
 
 
 def only(plan: Plan, names: tuple[str, ...]) -> Plan:
-    """The plan with these contenders; with all of them if no name is given.
+    """The plan with these contenders, and those where they start; with all if no name is given.
 
     Raises:
         UsageError: no such contender.
@@ -98,7 +98,9 @@ def only(plan: Plan, names: tuple[str, ...]) -> Plan:
     for name in names:
         if name not in known:
             raise unknown("contender", name, known)
-    kept = tuple(c for c in plan.contenders if not names or c.name in names)
+    asked = tuple(c for c in plan.contenders if not names or c.name in names)
+    wanted = {name for contender in asked for name in (contender.name, contender.after)}
+    kept = tuple(c for c in plan.contenders if c.name in wanted)
     return dataclasses.replace(plan, contenders=kept)
 
 
@@ -146,7 +148,9 @@ def train(contender: Contender, path: pathlib.Path, console: rich.console.Consol
         )
     if not folder.results.exists():
         with console.status(f"{contender.name}: compiling"):
-            run = Run(task)
+            begun: Any = task
+            data = begun.load_after(path.parent / contender.after) if contender.after else None
+            run = Run(task, data)
         with watch.progress(console, task) as progress:
             run.train(folder, report=progress, warn=show.note_damage(console))
     results = json.loads(folder.results.read_text())

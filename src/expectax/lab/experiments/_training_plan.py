@@ -59,6 +59,8 @@ class Contender:
         evaluations: of f for one step, at hard draws + elsewhere.
         published: figures as printed, by the names of the task's own.
         note: why the published figure is not the same experiment's; empty if it is.
+        after: the contender where this one starts, which is trained before it; empty if none. The
+            task then has `load_after`, which is given that one's folder.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Contender:
     evaluations: str
     published: Mapping[str, str] = dataclasses.field(default_factory=dict)
     note: str = ""
+    after: str = ""
 
     @property
     def per_datum(self) -> int:

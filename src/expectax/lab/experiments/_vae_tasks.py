@@ -1,7 +1,9 @@
 """What the experiments that train VAEs on pictures have in common."""
 
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -9,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .. import vae
+from .. import plots, vae
 from ..data import Dataset, load
 from ..evaluate import gradient_variance
 from ..task import AbstractTask, Values
@@ -30,6 +32,13 @@ PANELS = (
     Panel("gradient_variance", "Variance of the encoder's gradient, summed", log=True),
 )
 
+VAE_BLOCKS = {
+    "data": "test pictures",
+    "reconstructions": "reconstructions",
+    "prior": "draws from the prior",
+}
+"""Of what `vae.pictures` makes, from left to right."""
+
 _WORDS = {
     "train_elbo": "train ELBO",
     "test_elbo": "test ELBO",
@@ -48,11 +57,13 @@ class AbstractPictureTask(AbstractTask):
         data: a key of `DATASETS`.
         data_dir: where its files lie.
         binarization: a key of `BINARIZATIONS`; None for the data set's own.
+        blocks: what is drawn of `pictures`, from left to right, and what each is called.
     """
 
     data: str
     data_dir: pathlib.Path | None
     binarization: str | None
+    blocks: ClassVar[Mapping[str, str]] = {}
 
     def load(self) -> Dataset:
         return load(self.data, self.data_dir, self.binarization)
@@ -61,6 +72,19 @@ class AbstractPictureTask(AbstractTask):
     def every(self) -> int:
         # a point costs as much as some twenty steps
         return max(super().every, min(20, self.steps // 6))
+
+    def draw(self, folder, data, rows, pictures, results):
+        del rows
+        if not self.blocks:
+            return []
+        path = folder / "samples.png"
+        known = [*self.headline, *results]
+        figure = next(n for n in known if n.startswith("test_") and n in results)
+        value = f"{results[figure][0]:.2f} {self.unit(figure)}".replace("-", "−")
+        title = f"{self.title}: {self.words(figure)} {value} after {self.steps:,} steps"
+        blocks = {title: pictures[name] for name, title in self.blocks.items()}
+        plots.draw_samples(path, blocks, data.shape, title)
+        return [path]
 
     def words(self, name: str) -> str:
         return _WORDS.get(name) or super().words(name)
@@ -79,6 +103,7 @@ class AbstractVAETask(AbstractPictureTask):
     """A VAE whose gradient is estimated; what is learned has a `model`."""
 
     headline: ClassVar[tuple[str, ...]] = ("train_elbo", "test_elbo")
+    blocks = VAE_BLOCKS
 
     def measure(self, key, learned, data):
         return self.points(key, learned, data, data.train[: len(data.test)], 5_000, 32)
@@ -89,6 +114,14 @@ class AbstractVAETask(AbstractPictureTask):
         bound = self.bound(bound_key, learned.model, data, rows, m)
         found = self.points(points_key, learned, data, data.train, 100_000, self.num_gradients)
         return found | {f"test_bound_{m}": bound}
+
+    def pictures(self, key, learned, data):
+        infer = functools.partial(self.posterior, learned.model)
+        return vae.pictures(key, learned.model, infer, data)
+
+    def posterior(self, model: Any, x: Array) -> Any:
+        """q of what a picture is decoded from."""
+        return model.posterior(x)
 
     @property
     def num_gradients(self) -> int:

@@ -16,13 +16,14 @@ import expectax as ex
 
 from ..._numerics import softplus
 from ...models import CategoricalVAE, categorical_vae
+from .. import vae
 from ..evaluate import mean_over_rows
 from ..task import Values
 from ._direct_optimization import EPOCH, annealed, kl_to_uniform
 from ._training import TrainingExperiment
 from ._training_plan import Asked, Contender, Plan
 from ._training_plot import Panel
-from ._vae_tasks import AbstractPictureTask
+from ._vae_tasks import VAE_BLOCKS, AbstractPictureTask
 
 NAME = "direct-vae"
 STEPS = 30 * EPOCH
@@ -71,6 +72,7 @@ class OneCode(AbstractPictureTask):
     first_steps: int = 4 * EPOCH
     """until the weight is 1"""
     headline = ("test_bound", "codes_in_use")
+    blocks = VAE_BLOCKS | {"prior": "what each code decodes to"}
 
     def init(self, key, data):
         return categorical_vae(key, data.mean, 1, self.num_codes, (self.hidden,))
@@ -105,6 +107,10 @@ class OneCode(AbstractPictureTask):
 
     def finish(self, key, learned, data):
         return bounds(key, learned, data.train, data.test)
+
+    def pictures(self, key, learned, data):
+        codes = learned.decode(jnp.eye(self.num_codes)[:, None, :])
+        return vae.pictures(key, learned, learned.posterior, data) | {"prior": codes}
 
     @property
     def title(self) -> str:

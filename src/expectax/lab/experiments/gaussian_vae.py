@@ -21,7 +21,6 @@ import expectax as ex
 
 from ...models import GaussianVAE, gaussian_vae
 from ...objectives import neg_elbo, neg_elbo_analytic_kl
-from .. import plots, vae
 from ..evaluate import gradient_variance
 from ._training import TrainingExperiment
 from ._training_plan import Asked, Contender, Plan
@@ -91,21 +90,6 @@ class OneLayer(AbstractVAETask):
         return super().finish(key, learned, data) | {
             variance_name(kl): measured(kl) for kl in LOSSES
         }
-
-    def pictures(self, key, learned, data):
-        return vae.pictures(key, learned.model, data)
-
-    def draw(self, folder, data, rows, pictures, results):
-        del rows
-        path = folder / "samples.png"
-        blocks = {
-            "test pictures": pictures["data"],
-            "reconstructions": pictures["reconstructions"],
-            "draws from the prior": pictures["prior"],
-        }
-        bound = f"test ELBO {results['test_elbo'][0]:.1f} nats".replace("-", "−")
-        plots.draw_samples(path, blocks, data.shape, f"{self.title}: {bound}")
-        return [path]
 
     def words(self, name: str) -> str:
         known = {variance_name(kl): f"variance of {kl}, at these parameters" for kl in LOSSES}

@@ -99,7 +99,8 @@ def plan(asked: Asked) -> Plan:
         figure = PUBLISHED.get(name) if data == "oracle-5000" else None
         published = {"oracle_nll": figure} if figure else {}
         note = "" if name == "mle" else "a smaller judge, fewer steps"
-        contenders.append(Contender(name, mine, _evaluations(mine), published, note))
+        after = "" if name == "mle" else "mle"
+        contenders.append(Contender(name, mine, _evaluations(mine), published, note, after))
     if asked.quick:
         contenders = [c for c in contenders if c.name in ("mle", "seqgan-loo")]
     protocol = PROTOCOL.format(

@@ -12,12 +12,11 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ...models import StructuredPrediction, halves, structured_prediction
 from ...objectives import prediction_bound, prediction_loss
-from .. import estimators, plots
+from .. import estimators
 from ..data import Dataset
 from ..evaluate import gradient_variance, mean_over_rows
 from ..task import Values
@@ -92,6 +91,7 @@ class LowerHalf(AbstractPictureTask):
     num_gradients: int = 200
     """of which the variance is, at the end"""
     headline: ClassVar[tuple[str, ...]] = ("train_loss", "test_loss")
+    blocks = BLOCKS
 
     def init(self, key, data):
         model_key, factory_key, loss_key = (jax.random.fold_in(key, i) for i in range(2, 5))
@@ -147,15 +147,6 @@ class LowerHalf(AbstractPictureTask):
 
     def pictures(self, key, learned, data):
         return completions(key, learned.model, data)
-
-    def draw(self, folder, data, rows, pictures, results):
-        del rows
-        path = folder / "samples.png"
-        figure = np.mean(results[f"test_nll_{self.num_samples}"])
-        title = f"{self.title}: test NLL {figure:.2f} nats after {self.steps:,} steps"
-        blocks = {words: pictures[name] for name, words in BLOCKS.items()}
-        plots.draw_samples(path, blocks, data.shape, title)
-        return [path]
 
     def words(self, name: str) -> str:
         known = {

@@ -20,7 +20,6 @@ from ..._numerics import softplus
 from ...distributions import joint
 from ...models import AbstractStructuredVAE, chain_vae, structured_vae
 from ...objectives import kl_divergence
-from .. import plots
 from ..data import Dataset
 from ..evaluate import mean_over_rows
 from ..task import Values
@@ -28,7 +27,7 @@ from ._direct_optimization import EPOCH, annealed
 from ._training import TrainingExperiment
 from ._training_plan import Asked, Contender, Plan
 from ._training_plot import Panel
-from ._vae_tasks import AbstractPictureTask
+from ._vae_tasks import VAE_BLOCKS, AbstractPictureTask
 
 NAME = "structured-vae"
 STEPS = 30 * EPOCH
@@ -85,6 +84,7 @@ class Bits(AbstractPictureTask):
     hidden: int = 300
     learning_rate: float = 1e-3
     headline = ("test_bound", "correlation")
+    blocks = VAE_BLOCKS | {"reconstructions": "from their likeliest bits"}
 
     def init(self, key, data):
         # the unstructured encoder is the structured one whose scores of pairs stay at zero
@@ -128,18 +128,6 @@ class Bits(AbstractPictureTask):
 
     def pictures(self, key, learned, data):
         return pictures(key, learned, data)
-
-    def draw(self, folder, data, rows, pictures, results):
-        del rows
-        path = folder / "samples.png"
-        blocks = {
-            "test pictures": pictures["data"],
-            "from their likeliest bits": pictures["reconstructions"],
-            "draws from the prior": pictures["prior"],
-        }
-        bound = f"test −ELBO {results['test_bound'][0]:.1f} nats"
-        plots.draw_samples(path, blocks, data.shape, f"{self.title}: {bound}")
-        return [path]
 
     def words(self, name: str) -> str:
         known = {

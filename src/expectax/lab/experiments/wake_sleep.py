@@ -8,6 +8,7 @@ Duvenaud (2018), "Inference suboptimality in variational autoencoders", for the 
 """
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from ...objectives import (
     hierarchical_neg_elbo,
     sleep_loss,
 )
+from .. import vae
 from ..data import Dataset
 from ..evaluate import mean_over_rows
 from ..task import Values
@@ -36,7 +38,7 @@ from ._layered_controls import Controls
 from ._training import TrainingExperiment
 from ._training_plan import Asked, Contender, Plan
 from ._training_plot import Panel
-from ._vae_tasks import AbstractPictureTask
+from ._vae_tasks import VAE_BLOCKS, AbstractPictureTask
 from ._wake_sleep_exact import exact_cosine, shrunk
 from ._wake_sleep_losses import METHODS, PARTICLES, Learned, dream_log_q, evaluations
 
@@ -102,12 +104,13 @@ class BeliefNet(AbstractPictureTask):
     """of every bit under p and q before training"""
     num_points: int = 10
     """of the curves"""
-    bound_samples: int = 200
+    bound_samples: int = 1_000
     """m of the bound at the end"""
     num_fitted: int = 500
     """test pictures with a φ of their own"""
     fit_steps: int = 1000
     headline: ClassVar[tuple[str, ...]] = ("test_elbo", "sleep_cosine")
+    blocks = VAE_BLOCKS
 
     @property
     def every(self) -> int:
@@ -149,6 +152,10 @@ class BeliefNet(AbstractPictureTask):
             figures["amortization_gap"] = jnp.mean(gaps)
             figures["amortization_gap_error"] = jnp.std(gaps, ddof=1) / jnp.sqrt(len(gaps))
         return figures
+
+    def pictures(self, key, learned, data):
+        model = learned.model
+        return vae.pictures(key, model, functools.partial(model.posterior, 0), data)
 
     def _points(
         self,
