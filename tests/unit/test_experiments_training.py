@@ -30,7 +30,9 @@ from expectax.lab.experiments._training import TrainingExperiment
 from expectax.lab.experiments._training_plan import Asked, Contender, Plan
 from expectax.lab.experiments._training_plot import Panel
 from expectax.lab.experiments._training_table import judge
+from expectax.lab.experiments._vae_tasks import AbstractPictureTask
 from expectax.lab.journal import Journal
+from expectax.lab.report.read import read_blocks
 from expectax.lab.task import AbstractTask
 from expectax.models import categorical_vae, linear_vae
 from expectax.objectives import neg_elbo
@@ -312,6 +314,47 @@ def test_an_experiment_in_small(tmp_path, monkeypatch, name, contender, figure):
         assert {"codes in use", "largest of the seeds"} <= quantities
     if name != "semi-supervised":  # whose own tests say so
         assert changed_in_small(name, only[-1], tmp_path / "run", tmp_path / "cut") == []
+
+
+# pictures
+
+PICTURED = [
+    (name, contender)
+    for name, experiment in EXPERIMENTS.items()
+    if isinstance(experiment, TrainingExperiment)
+    for contender in experiment.plan(Asked(quick=True)).contenders[-1:]
+    if isinstance(contender.task, AbstractPictureTask) and name != "hard-attention"
+]
+"""The last contenders of all but the one that draws for itself where it looks."""
+
+
+@pytest.mark.parametrize("contender", [c for _, c in PICTURED], ids=[name for name, _ in PICTURED])
+def test_every_model_of_pictures_shows_what_it_draws(contender):
+    task = contender.task
+    data = task.load()
+    of_key = lambda key: task.pictures(key, task.init(key, data), data)
+    found = eqx.filter_eval_shape(of_key, jax.random.key(0))
+    assert len(task.blocks) >= 3
+    for block in task.blocks:
+        assert found[block].shape[-1] == data.mean.size
+
+
+def test_pictures_are_drawn_in_their_order_under_the_figure_of_test_pictures(tmp_path):
+    task = direct_vae.plan(Asked(quick=True)).contenders[0].task
+    data = task.load()
+    shown = {
+        name: np.full((4, data.mean.size), shade)
+        for name, shade in (("data", 0.0), ("prior", 1.0), ("reconstructions", 0.4))
+    }
+    results = {"train_bound": [1.0], "test_bound": [2.0], "codes_in_use": [3.0]}
+    (path,) = task.draw(tmp_path, data, [], shown, results)
+    assert path.read_bytes().startswith(PNG)
+    blocks = read_blocks(path.with_suffix(".npz"))
+    assert [(title, float(x.mean().round(2))) for title, x in blocks.items()] == [
+        ("test pictures", 0.0),
+        ("reconstructions", 0.4),
+        ("what each code decodes to", 1.0),
+    ]
 
 
 # one-hot latents
