@@ -5,7 +5,9 @@ the compiled program, not part of it. So a run's bits depend neither on how ofte
 nor on where the run was cut and resumed.
 """
 
+import concurrent.futures
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -79,7 +81,68 @@ def program(task: AbstractTask) -> Program:
         take = lambda seed: _take_steps(task, data, seed, state.step, num_steps)
         return on_each_device(TrainState(each_seed(take)(state.seeds), state.step + num_steps))
 
-    return Program(task, init, lambda s, data, n: run(s, data, jnp.asarray(n, jnp.int32)))
+    beside = _SeedsBeside(run)
+
+    def advance(state: TrainState, data: Any, num_steps: int) -> TrainState:
+        num = jnp.asarray(num_steps, jnp.int32)
+        alone = task.num_seeds == 1 or jax.default_backend() != "cpu"
+        spread = not jax.sharding.get_abstract_mesh().empty
+        return (run if alone or spread else beside)(state, data, num)
+
+    return Program(task, init, advance)
+
+
+class _SeedsBeside:
+    """The steps of several seeds on a CPU: each by the program of one, as many at once as cores.
+
+    A step's products are too small to keep two cores busy, two seeds are not. And each seed has the
+    bits that it has alone.
+
+    Arguments:
+        run: from a state, the data and a number of steps to the state that many steps on.
+    """
+
+    def __init__(self, run: Any):
+        self._run = run
+        self._compiled: dict[Any, Any] = {}
+
+    def __call__(self, state: TrainState, data: Any, num_steps: Array) -> TrainState:
+        seeds = _one_by_one(state)
+        # compiled here, for a thread does not see what this one has set of JAX
+        shapes = jax.tree.map(jax.typeof, eqx.filter((state, data), eqx.is_array))
+        kind = tuple(jax.tree.leaves(shapes)), jax.tree.structure(shapes)
+        if kind not in self._compiled:
+            self._compiled[kind] = self._run.lower(seeds[0], data, num_steps).compile()
+        take = self._compiled[kind]
+        with concurrent.futures.ThreadPoolExecutor(min(len(seeds), _num_cores())) as pool:
+            after = [
+                *pool.map(lambda seed: jax.block_until_ready(take(seed, data, num_steps)), seeds)
+            ]
+        return _together(after)
+
+
+@eqx.filter_jit
+def _one_by_one(state: TrainState) -> list[TrainState]:
+    """A state for each seed, each with a leading axis of one."""
+    arrays, static = eqx.partition(state.seeds, eqx.is_array)
+    num = jax.tree.leaves(arrays)[0].shape[0]
+    pick = lambda i: jax.tree.map(lambda leaf: leaf[i : i + 1], arrays)
+    return [TrainState(eqx.combine(pick(i), static), state.step) for i in range(num)]
+
+
+@eqx.filter_jit
+def _together(states: list[TrainState]) -> TrainState:
+    """What `_one_by_one` took apart."""
+    arrays = [eqx.filter(state.seeds, eqx.is_array) for state in states]
+    static = eqx.filter(states[0].seeds, eqx.is_array, inverse=True)
+    joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *arrays)
+    return TrainState(eqx.combine(joined, static), states[0].step)
+
+
+def _num_cores() -> int:
+    """That this process may use."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,8 +150,7 @@ def each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
 
     A CPU takes the seeds one after the other, an accelerator all together. For a CPU's products
     with a batch axis are slower than as many without, and the moments of all seeds at once do not
-    fit its cache: eight took ten times as long as one. So there each seed has the bits that it has
-    alone.
+    fit its cache: eight took ten times as long as one.
     """
 
     def over(*args: Any) -> Any:
