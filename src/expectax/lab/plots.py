@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from .files import TEMPORARY
 
@@ -116,6 +116,17 @@ def _focus(axes: Axes, rows: list[dict[str, Any]]) -> None:
     top, low = values.max(), np.quantile(values, 0.06)
     if len(values) > 20 and top > low:
         axes.set_ylim(low - 0.15 * (top - low), top + 0.08 * (top - low))
+
+
+def short_number(x: float, position: int | None = None) -> str:
+    """A number on an axis: 20k for 20,000, and plain below a thousand; 0.5 and not 500m.
+
+    Example:
+        >>> short_number(20_000), short_number(0.5)
+        ('20k', '0.5')
+    """
+    del position
+    return EngFormatter(sep="").format_eng(x) if abs(x) >= 1000 else f"{x:g}"
 
 
 def draw_samples(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .. import plots
 from ._labels import label_ends
@@ -76,7 +76,7 @@ def _draw_panel(axes: Axes, panel: Panel, curves: Mapping[str, Mapping[str, np.n
         means.append(mean)
     axes.set_title(panel.title)
     axes.set_xlabel("seconds of all seeds" if panel.clock else "step")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(plots.short_number)
     axes.margins(x=0)
     axes.set_xlim(left=0)
     if panel.log:

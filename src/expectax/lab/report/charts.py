@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from .. import plots
 from ..files import TEMPORARY
@@ -117,7 +117,7 @@ def _draw(axes: Axes, runs: Sequence[RunRecord], figure: str, axis: str) -> None
         axes.plot(x / unit, mean, color=color, linestyle=dashes, linewidth=1.8)
         means.append(mean)
     axes.set_xlabel({"evaluations": "evaluations of f", "step": "step"}.get(axis, word))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(plots.short_number)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(x=0.015)
     axes.set_xlim(left=0)
