@@ -108,6 +108,8 @@ class ReproduceOptions:
     """contenders to train, separated by commas, and those where they start; by default all"""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """go on in --run-dir with what was trained there"""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """write the metrics for TensorBoard, too, into each contender's folder"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -298,8 +300,9 @@ def _reproduce(options: ReproduceOptions, argv: list[str]) -> None:
     given: dict[str, Any] = {n: x for n in names if (x := getattr(options, n)) is not None}
     if only := tuple(name.strip() for name in options.only.split(",") if name.strip()):
         given["only"] = only
-    if given or options.resume:
-        experiment = tailored(experiment, given, options.resume)
+    flags = {n: True for n in ("resume", "tensorboard") if getattr(options, n)}
+    if given or flags:
+        experiment = tailored(experiment, given, **flags)
     console, path = Console(), options.run_dir
     path = unfinished_folder(path) if options.resume else fresh_folder(path, options.name)
     experiment.run(path, options.quick, console)

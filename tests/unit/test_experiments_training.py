@@ -155,11 +155,12 @@ def test_a_death_changes_no_bit(done, tmp_path, monkeypatch, deaths):
 
 
 def test_contenders_one_by_one_come_to_the_same(done, tmp_path):
-    for asked in (Asked(only=("fast",)), Asked(only=("slow",)), Asked()):
-        dataclasses.replace(EXPERIMENT, asked=asked, resume=True).run(
-            tmp_path / "run", False, console()
-        )
+    for only in ("fast",), ("slow",), ():
+        again = tailored(EXPERIMENT, {"only": only}, resume=True, tensorboard=only == ("slow",))
+        again.run(tmp_path / "run", False, console())
     assert numbers(tmp_path / "run") == numbers(done)
+    boards = [path.parent.name for path in tmp_path.glob("run/*/tensorboard")]
+    assert boards == ["slow"]
 
 
 def test_what_cannot_work_is_refused_before_anything_is_written(done, tmp_path):
@@ -168,7 +169,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(done, tmp_path):
         (asked(only=("slower",)), "slower"),
         (asked(steps=0), "--steps"),
         (asked(num_seeds=-1), "--num-seeds"),
-        (tailored(EXPERIMENTS["disarm-vae"], {"data": "nltcs"}, False), "nltcs"),
+        (tailored(EXPERIMENTS["disarm-vae"], {"data": "nltcs"}), "nltcs"),
     ):
         with pytest.raises(UsageError, match=word):
             experiment.run(tmp_path / "run", True, console())
@@ -180,7 +181,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(done, tmp_path):
         dataclasses.replace(asked(steps=50), resume=True).run(done, False, console())
     assert numbers(done) == before
     with pytest.raises(UsageError, match="trains no model"):
-        tailored(EXPERIMENTS["one-bit"], {"steps": 3}, False)
+        tailored(EXPERIMENTS["one-bit"], {"steps": 3})
 
 
 def test_another_run_in_a_contenders_folder_is_refused(done):

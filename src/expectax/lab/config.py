@@ -58,7 +58,7 @@ class TrainConfig(AbstractTask):
     seed: int = 0
     """of initial weights, data order and draws"""
     num_seeds: int = 1
-    """train this many independent copies in one program"""
+    """train this many independent copies at once"""
     num_latents: int | None = None
     """latent variables of the model"""
     num_categories: int | None = None

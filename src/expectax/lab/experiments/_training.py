@@ -35,6 +35,7 @@ class TrainingExperiment:
         plan: what is trained, given what was asked.
         asked: by the command line.
         resume: whether the folder may hold a part of this very experiment.
+        tensorboard: whether the metrics are written for TensorBoard, too.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TrainingExperiment:
     plan: Callable[[Asked], Plan]
     asked: Asked = _NOTHING
     resume: bool = False
+    tensorboard: bool = False
 
     def run(self, run_dir: pathlib.Path, quick: bool, console: rich.console.Console) -> None:
         """Train each contender in a folder of its own, print the table, and leave it in `run_dir`.
@@ -64,28 +66,34 @@ class TrainingExperiment:
         if not (self.resume and run_dir.exists()):
             fresh_directory(run_dir)
         _sign(run_dir, self.name, asked)
-        outcomes = {c.name: train(c, run_dir / c.name, console) for c in plan.contenders}
+        outcomes = {
+            c.name: train(c, run_dir / c.name, console, tensorboard=self.tensorboard)
+            for c in plan.contenders
+        }
         report(self.name, plan, outcomes, run_dir, console)
 
 
-def tailored(experiment: Any, given: Mapping[str, Any], resume: bool) -> Any:
+def tailored(experiment: Any, given: Mapping[str, Any], **flags: bool) -> Any:
     """The experiment with what the command line asks of it besides the folder and --quick.
+
+    Arguments:
+        experiment: any.
+        given: what changes its numbers, or where its data lie: of `Asked`.
+        flags: what does not: `resume`, `tensorboard`.
 
     Raises:
         UsageError: it is none that trains.
     """
     if not isinstance(experiment, TrainingExperiment):
-        flags = [
-            "--" + name.replace("_", "-") for name in (*given, *(["resume"] if resume else []))
-        ]
+        names = ["--" + name.replace("_", "-") for name in (*given, *flags)]
         raise UsageError(
             complain(
-                f"{either(flags)} was asked of the experiment {experiment.name}",
+                f"{either(names)} was asked of the experiment {experiment.name}",
                 "it trains no model: it is run as it is, or with --quick",
                 "drop it",
             )
         )
-    return dataclasses.replace(experiment, asked=Asked(**given), resume=resume)
+    return dataclasses.replace(experiment, asked=Asked(**given), **flags)
 
 
 def only(plan: Plan, names: tuple[str, ...]) -> Plan:
@@ -125,7 +133,13 @@ def _sign(run_dir: pathlib.Path, name: str, asked: Asked) -> None:
         )
 
 
-def train(contender: Contender, path: pathlib.Path, console: rich.console.Console) -> Outcome:
+def train(
+    contender: Contender,
+    path: pathlib.Path,
+    console: rich.console.Console,
+    *,
+    tensorboard: bool = False,
+) -> Outcome:
     """Train to the end, from wherever the folder's last checkpoint is; or read what is there.
 
     Raises:
@@ -152,7 +166,8 @@ def train(contender: Contender, path: pathlib.Path, console: rich.console.Consol
             data = begun.load_after(path.parent / contender.after) if contender.after else None
             run = Run(task, data)
         with watch.progress(console, task) as progress:
-            run.train(folder, report=progress, warn=show.note_damage(console))
+            warn = show.note_damage(console)
+            run.train(folder, report=progress, warn=warn, tensorboard=tensorboard)
     results = json.loads(folder.results.read_text())
     figures = {name: np.array(x) for name, x in results.items() if name != "step"}
     return Outcome(figures, curves(folder))
