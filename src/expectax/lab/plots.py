@@ -118,7 +118,7 @@ def _focus(axes: Axes, rows: list[dict[str, Any]]) -> None:
         axes.set_ylim(low - 0.15 * (top - low), top + 0.08 * (top - low))
 
 
-def short_number(x: float, position: int | None = None) -> str:
+def short_number(x: float, position: float = 0) -> str:
     """A number on an axis: 20k for 20,000, and plain below a thousand; 0.5 and not 500m.
 
     Example:
