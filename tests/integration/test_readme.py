@@ -92,7 +92,7 @@ def test_every_public_name_it_mentions_is_there():
 
 
 def test_the_lab_row_names_every_command_and_experiment():
-    named = re.findall(r"`([a-z -]+)`", _row("the lab"))
+    named = re.findall(r"`([a-z -]+)`", _row("[the lab](docs/lab.md)"))
     assert {name.removeprefix("expectax ") for name in named} == {*COMMANDS, *EXPERIMENTS}
 
 
