@@ -58,7 +58,7 @@ def test_the_example_runs_with_each_estimator_it_names(names, estimator):
 
 
 def _row(name):
-    (row,) = re.findall(rf"^\| {name} \| (.*?) \|$", README.read_text(), re.M)
+    (row,) = re.findall(rf"^\| {re.escape(name)} \| (.*?) \|$", README.read_text(), re.M)
     return row
 
 
