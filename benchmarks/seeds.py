@@ -1,4 +1,4 @@
-"""Several seeds in one program beside one: how many times the time of one do eight take?
+"""Several seeds at once beside one: how many times the time of one do eight take?
 
 The task is that of `step.py`, by the lab's own program: `--num-seeds 8` beside `--num-seeds 1`.
 Runs are interleaved and warmed up; the ratio is the median over rounds of times in the same round,

@@ -295,14 +295,12 @@ def _reproduce(options: ReproduceOptions, argv: list[str]) -> None:
 
     if options.name not in EXPERIMENTS:
         raise unknown("experiment", options.name, list(EXPERIMENTS))
-    experiment = EXPERIMENTS[options.name]
     names = ("steps", "num_seeds", "data", "data_dir")
     given: dict[str, Any] = {n: x for n in names if (x := getattr(options, n)) is not None}
-    if only := tuple(name.strip() for name in options.only.split(",") if name.strip()):
+    if only := tuple(filter(None, map(str.strip, options.only.split(",")))):
         given["only"] = only
     flags = {n: True for n in ("resume", "tensorboard") if getattr(options, n)}
-    if given or flags:
-        experiment = tailored(experiment, given, **flags)
+    experiment = tailored(EXPERIMENTS[options.name], given, **flags)
     console, path = Console(), options.run_dir
     path = unfinished_folder(path) if options.resume else fresh_folder(path, options.name)
     experiment.run(path, options.quick, console)

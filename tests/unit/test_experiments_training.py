@@ -158,6 +158,9 @@ def test_contenders_one_by_one_come_to_the_same(done, tmp_path):
     for only in ("fast",), ("slow",), ():
         again = tailored(EXPERIMENT, {"only": only}, resume=True, tensorboard=only == ("slow",))
         again.run(tmp_path / "run", False, console())
+        # what was trained before stays in the table
+        curves = json.loads((tmp_path / "run" / "curves.json").read_text())
+        assert set(curves) == ({"fast"} if only == ("fast",) else {"fast", "slow"})
     assert numbers(tmp_path / "run") == numbers(done)
     boards = [path.parent.name for path in tmp_path.glob("run/*/tensorboard")]
     assert boards == ["slow"]

@@ -199,12 +199,12 @@ class Run:
             for program in (train.finish, train.pictures)
         )
         figures = {name: np.asarray(value).tolist() for name, value in figures.items()}
-        journal.finish(self.task.steps, figures)
         files = []
         if (folder := journal.folder) is not None:
             shown = {name: np.asarray(x) for name, x in shown.items()}
             data = devices.local(self.data)
             files = self.task.draw(folder.path, data, folder.rows(), shown, figures)
+        journal.finish(self.task.steps, figures)  # last: a run with results has its pictures
         num = 1 if self.mesh is None else self.mesh.size
         return Results(figures, steps_taken, seconds, num, files)
 

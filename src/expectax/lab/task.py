@@ -65,7 +65,7 @@ class AbstractTask(abc.ABC):
         steps: optimiser steps.
         batch_size: rows of data a step.
         seed: of all that is random.
-        num_seeds: independent copies trained in one program.
+        num_seeds: independent copies trained at once.
         headline: names of figures, from `measure`, that the progress bar shows.
     """
 

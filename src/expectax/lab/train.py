@@ -87,7 +87,8 @@ def program(task: AbstractTask) -> Program:
         num = jnp.asarray(num_steps, jnp.int32)
         alone = task.num_seeds == 1 or jax.default_backend() != "cpu"
         spread = not jax.sharding.get_abstract_mesh().empty
-        return (run if alone or spread else beside)(state, data, num)
+        watched = jax.config.jax_disable_jit or jax.config.jax_debug_nans  # type: ignore[attr-defined]
+        return (run if alone or spread or watched else beside)(state, data, num)
 
     return Program(task, init, advance)
 
@@ -148,7 +149,8 @@ def _num_cores() -> int:
 def each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of one seed, over the leading axis of all its arguments' arrays.
 
-    A CPU takes the seeds one after the other, an accelerator all together. For a CPU's products
+    A CPU takes the seeds one after the other (but for their steps, see `_SeedsBeside`), an
+    accelerator all together. For a CPU's products
     with a batch axis are slower than as many without, and the moments of all seeds at once do not
     fit its cache: eight took ten times as long as one.
     """

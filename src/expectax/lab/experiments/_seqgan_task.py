@@ -1,5 +1,6 @@
 """The run of one contender: a generator that learns from examples, or from a judge of its draws."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -299,10 +300,10 @@ def pretrained(task: Generation, path: pathlib.Path | None) -> Start:
     folder = None if path is None else RunFolder(path)
     stored = None if folder is None else folder.stored(Generation)
     if folder and stored and choices(stored) == choices(task):
-        checkpoints = Checkpoints(folder.checkpoints)
-        step, state = checkpoints.restore_latest(state, warnings.warn) or (step, state)
-        checkpoints.close()
-    state = program.advance(state, data, task.steps - step)
+        with contextlib.closing(Checkpoints(folder.checkpoints)) as checkpoints:
+            step, state = checkpoints.restore_latest(state, warnings.warn) or (step, state)
+    if step < task.steps:
+        state = program.advance(state, data, task.steps - step)
     return Start(jax.random.key_data(state.seeds.key), state.seeds.learned.generator)
 
 

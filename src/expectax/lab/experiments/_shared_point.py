@@ -1,7 +1,8 @@
 """Variances of several estimators at the same parameters of a model.
 
 At their own parameters contenders differ by where they have come to, too. Here the model is held,
-each estimator learns what it learns at that model, all alike, and then its gradients are drawn.
+each estimator learns what it learns at that model, anew or from where it comes, and then its
+gradients are drawn.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,8 +36,8 @@ def variances(
         key: consumed.
         task: whose objective and batches they are.
         data: pictures.
-        candidates: by name, what is learned: a `model`, the same in all, and an `estimator` as it
-            is before its steps.
+        candidates: by name, what is learned: a `model`, the same in all, and an `estimator`, as it
+            is before its steps or trained already.
         num_steps: that each estimator learns for, on batches of training pictures, by Adam with a
             rate that falls from `RATE` to 0.
     """

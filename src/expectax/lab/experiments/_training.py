@@ -58,7 +58,8 @@ class TrainingExperiment:
             NonFiniteError: a run broke. What was trained before stays.
         """
         asked = dataclasses.replace(self.asked, quick=quick)
-        plan = only(self.plan(asked), asked.only)
+        whole = self.plan(asked)
+        plan = only(whole, asked.only)
         for name in ("steps", "num_seeds"):
             at_least(name, getattr(asked, name), 1)
         for contender in plan.contenders:
@@ -66,6 +67,7 @@ class TrainingExperiment:
         if not (self.resume and run_dir.exists()):
             fresh_directory(run_dir)
         _sign(run_dir, self.name, asked)
+        plan = joined(whole, plan, run_dir)
         outcomes = {
             c.name: train(c, run_dir / c.name, console, tensorboard=self.tensorboard)
             for c in plan.contenders
@@ -84,6 +86,8 @@ def tailored(experiment: Any, given: Mapping[str, Any], **flags: bool) -> Any:
     Raises:
         UsageError: it is none that trains.
     """
+    if not given and not flags:
+        return experiment
     if not isinstance(experiment, TrainingExperiment):
         names = ["--" + name.replace("_", "-") for name in (*given, *flags)]
         raise UsageError(
@@ -110,6 +114,14 @@ def only(plan: Plan, names: tuple[str, ...]) -> Plan:
     wanted = {name for contender in asked for name in (contender.name, contender.after)}
     kept = tuple(c for c in plan.contenders if c.name in wanted)
     return dataclasses.replace(plan, contenders=kept)
+
+
+def joined(whole: Plan, asked: Plan, run_dir: pathlib.Path) -> Plan:
+    """The plan with what is asked for, and what was trained to its end in the folder before."""
+    names = {contender.name for contender in asked.contenders}
+    there = lambda name: RunFolder(run_dir / name).results.exists()
+    kept = tuple(c for c in whole.contenders if c.name in names or there(c.name))
+    return dataclasses.replace(whole, contenders=kept)
 
 
 def _sign(run_dir: pathlib.Path, name: str, asked: Asked) -> None:

@@ -117,7 +117,8 @@ def report(
     print_table(console, name, table)
     drawn = {c: outcomes[c].curves for c in tasks}
     save(run_dir, name, plan.protocol, settings, table, drawn)
-    title = f"{name}: {first.steps:,} steps, {first.seeds}"
+    steps = " or ".join(f"{num:,}" for num in dict.fromkeys(settings.steps.values()))
+    title = f"{name}: {steps} steps, {first.seeds}"
     draw(run_dir / f"{name}.png", title, plan.panels, drawn)
     console.print(f"Table, numbers and picture are in {run_dir}")
     return table
