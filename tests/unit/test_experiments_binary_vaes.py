@@ -219,6 +219,26 @@ def test_a_death_changes_no_bit(task, tmp_path, monkeypatch):
     assert [json.loads(row)["step"] for row in rows] == list(range(7))
 
 
+def test_rebars_control_variate_goes_on_from_the_run_and_all_others_begin_anew(monkeypatch):
+    seen = {}
+
+    def spy(key, task, data, candidates, num_steps):
+        del key, task, data, num_steps
+        seen.update(candidates)
+        return {name: jnp.ones(()) for name in candidates}
+
+    monkeypatch.setattr(rebar_vae, "variances", spy)
+    monkeypatch.setattr(rebar_vae.AbstractVAETask, "finish", lambda *_: {})
+    task = dataclasses.replace(F1, compared=("nvil", "rebar"))
+    data, learned, _ = begun(task)
+    where = lambda learned: learned.estimator.layers[0].log_temperature
+    learned = eqx.tree_at(where, learned, jnp.array(-2.0))
+    task.finish(jax.random.key(0), learned, data)
+    assert where(seen["rebar"]) == -2.0
+    assert where(seen["nvil"]) == jnp.log(0.5)
+    assert seen["nvil"].model is learned.model
+
+
 @pytest.mark.parametrize(
     ("name", "contender", "figure"),
     [

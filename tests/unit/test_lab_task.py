@@ -98,6 +98,23 @@ def test_a_task_of_its_own_trains_and_leaves_a_whole_folder(trained):
     assert folder.results.exists()
 
 
+def test_a_run_that_dies_while_it_draws_draws_when_it_is_resumed(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no room")
+
+    folder = RunFolder(tmp_path)
+    folder.create(Lines(steps=4))
+    run = Run(Lines(steps=4))
+    with monkeypatch.context() as patch:
+        patch.setattr(Lines, "draw", fail)
+        with pytest.raises(OSError, match="no room"):
+            run.train(folder)
+    assert not folder.results.exists()
+    assert run.train(folder).steps_taken == 0
+    assert folder.results.exists()
+    assert (tmp_path / "line.txt").exists()
+
+
 def test_a_task_survives_json(trained):
     folder, _ = trained
     assert folder.stored(Lines) == Lines()

@@ -150,9 +150,9 @@ def each_seed(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of one seed, over the leading axis of all its arguments' arrays.
 
     A CPU takes the seeds one after the other (but for their steps, see `_SeedsBeside`), an
-    accelerator all together. For a CPU's products
-    with a batch axis are slower than as many without, and the moments of all seeds at once do not
-    fit its cache: eight took ten times as long as one.
+    accelerator all together. For a CPU's products with a batch axis are slower than as many
+    without, and the moments of all seeds at once do not fit its cache: eight took ten times as long
+    as one.
     """
 
     def over(*args: Any) -> Any:
