@@ -183,9 +183,9 @@ class GlimpseNetwork(eqx.Module):
             consulted: how the state enters the law of the next location. Held fixed, log π trains
                 the locator alone.
         """
-        scene = self.retina.scene(x)
-        hidden = self.judge.layers[0].in_features
-        start = jnp.zeros((*noise.shape[1:-1], hidden), x.dtype)
+        hidden, dtype = self.judge.layers[0].in_features, self.core.layers[0].weight.dtype
+        scene, noise = self.retina.scene(x.astype(dtype)), noise.astype(dtype)
+        start = jnp.zeros((*noise.shape[1:-1], hidden), dtype)
 
         def step(state: Array, noise: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             law = self.location_law(consulted(state))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._errors import InvalidArgumentError, complain
 from ._layers import Network, PixelBias, centers, leaky_rectifier, started
 from ._vae import BinaryVAE, CategoricalVAE
 
@@ -52,7 +53,7 @@ def binary_vae(
         The model with its initial weights.
 
     Raises:
-        InvalidArgumentError: a pixel bias of another kind.
+        InvalidArgumentError: a pixel bias of another kind, or fewer latents than one.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -66,7 +67,15 @@ def binary_vae(
     tanh networks and a fixed pixel bias; Titsias & Shi (2022) a uniform prior and inputs as they
     are.
     """
-    size = num_latents or min(200, mean.size)
+    size = min(200, mean.size) if num_latents is None else num_latents
+    if size < 1:
+        raise InvalidArgumentError(
+            complain(
+                f"a binary VAE was asked for with {size} latents",
+                "nothing would be encoded",
+                "pass num_latents of at least 1, or none for the default",
+            )
+        )
     options: dict[str, Any] = {"hidden": hidden, "activation": activation} if hidden else {}
     encoder, decoder, offset = _networks(key, mean, size, pixel_bias, **options)
     return BinaryVAE(

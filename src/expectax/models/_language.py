@@ -214,7 +214,10 @@ def nearest_words(
     Arguments:
         vectors: of all words.
         words: of which the neighbors are wanted.
-        num_nearest: how many of each.
+        num_nearest: how many of each, fewer than words.
+
+    Raises:
+        InvalidArgumentError: as many as words, or more.
 
     Example:
         >>> import jax.numpy as jnp
@@ -223,6 +226,14 @@ def nearest_words(
         >>> print(words, cosines.round(2))
         [[2 1]] [[0.95 0.  ]]
     """
+    if not 0 < num_nearest < len(vectors):
+        raise InvalidArgumentError(
+            complain(
+                f"nearest_words was asked for {num_nearest} of {len(vectors)} words",
+                "a word is no neighbor of itself",
+                f"pass num_nearest from 1 to {len(vectors) - 1}",
+            )
+        )
     unit = vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     cosines = unit[words] @ unit.T
     itself = jnp.arange(len(vectors)) == words[:, None]

@@ -4,10 +4,14 @@ Axes: B data batch or parallel chains (any number of leading axes), V visible un
 n chains of an estimate.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._errors import InvalidArgumentError, complain
@@ -188,12 +192,13 @@ def annealed_importance(
         key: consumed.
         model: the machine.
         num_chains: n ≥ 2.
-        betas: from 0 to 1, increasing; the more, the smaller the error.
-        base_logits: of the independent visible bits at β = 0; the data's logits are a good choice,
-            and zeros, uniform bits, the default.
+        betas: from 0 to 1, never falling; the more, the smaller the error.
+        base_logits: of the independent visible bits at β = 0, finite; the data's logits are a good
+            choice, and zeros, uniform bits, the default.
 
     Raises:
-        InvalidArgumentError: fewer chains than two, which have no spread.
+        InvalidArgumentError: fewer chains than two, which have no spread; betas that do not lead
+            from 0 to 1, or base logits that are not finite, where their values are known.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -212,9 +217,11 @@ def annealed_importance(
                 "pass num_chains of at least 2",
             )
         )
+    _check_path(betas, base_logits)
     model = jax.lax.stop_gradient(model)
     bias = model.visible_bias
     base = jnp.zeros_like(bias) if base_logits is None else base_logits.astype(bias.dtype)
+    base = jax.lax.stop_gradient(base)
     betas = betas.astype(bias.dtype)
     first, rest = jax.random.split(key)
     v = _bits(first, jnp.broadcast_to(base, (num_chains, base.size)))
@@ -241,6 +248,31 @@ def annealed_importance(
     error = jnp.std(relative, ddof=1) / jnp.sqrt(num_chains)
     size = num_chains / jnp.mean(relative**2)
     return AnnealedEstimate(log_z, error, size, log_w)
+
+
+def _check_path(betas: Any, base_logits: Any) -> None:
+    """Raise unless the path leads from the base to the model, which no weight would betray."""
+    if not isinstance(betas, Tracer):
+        path = np.asarray(betas)
+        leads = path.ndim == 1 and path.size > 1 and (np.diff(path) >= 0).all()
+        if not leads or abs(path[0]) > 1e-6 or abs(path[-1] - 1) > 1e-6:
+            ends = f" from {path.flat[0]:g} to {path.flat[-1]:g}" if path.size else ""
+            raise InvalidArgumentError(
+                complain(
+                    f"annealed_importance was given betas of shape {path.shape}{ends}",
+                    "the weights are those of a path from the base, β = 0, to the model, β = 1",
+                    "pass jnp.linspace(0, 1, 1_000), or others that never fall from 0 to 1",
+                )
+            )
+    known = base_logits is not None and not isinstance(base_logits, Tracer)
+    if known and not np.isfinite(np.asarray(base_logits)).all():
+        raise InvalidArgumentError(
+            complain(
+                "annealed_importance was given base logits that are not finite",
+                "a bit that is certain at β = 0 is not on the way to one that is free",
+                "clip them: jnp.clip(base_logits, -7, 7)",
+            )
+        )
 
 
 def _bits(key: PRNGKeyArray, logits: Float[Array, "..."]) -> Float[Array, "..."]:

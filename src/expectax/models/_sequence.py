@@ -191,7 +191,8 @@ def draw_categorical(key: PRNGKeyArray, logits: Float[Array, "*B V"]) -> Int[Arr
     inside = jnp.cumsum(
         jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :], axis=-1
     )
-    rest = target - (pick(ends) - pick(totals))
+    # what rounding makes negative would take the block's first token, be its weight 0
+    rest = jnp.maximum(target - (pick(ends) - pick(totals)), 0.0)
     return block * side + _first_beyond(inside, rest)
 
 

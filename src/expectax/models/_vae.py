@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._trees import add_axis
 from ..distributions import OneHotCategorical, joint
 from ._layers import Network, bernoulli_log_prob
 
@@ -66,6 +67,10 @@ class AbstractVAE(eqx.Module):
     def log_joint(self, x: Float[Array, "*B P"], z: Float[Array, "..."]) -> Float[Array, "*B"]:
         """log p(x, z), in nats."""
         return self.log_likelihood(x, z) + self.log_prior(z)
+
+    def log_posterior(self, x: Float[Array, "*B P"], z: Float[Array, "..."]) -> Float[Array, "*B"]:
+        """log q(z | x), in nats, with the right derivative also at a logit of exactly 0."""
+        return joint(self.posterior(x)).log_prob(add_axis(z))[0]
 
     def sample_prior(self, key: PRNGKeyArray, num: int) -> Float[Array, "num P"]:
         """E[x | z] at `num` draws z from the prior. The key is consumed."""

@@ -51,14 +51,17 @@ class PatchClassifier(Protocol):
 
 
 def surprise(logits: Float[Array, "... C"], y: Int[Array, "*B"]) -> Float[Array, "..."]:
-    """−log p(y), in nats.
+    """−log p(y), in nats; NaN where y is none of the C classes, 0 … C − 1.
 
     Example:
         >>> import jax.numpy as jnp
         >>> print(f"{surprise(jnp.zeros((1, 4)), jnp.array([2]))[0]:.4f}")
         1.3863
     """
-    return -jnp.sum(jax.nn.log_softmax(logits) * jax.nn.one_hot(y, logits.shape[-1]), axis=-1)
+    num = logits.shape[-1]
+    chosen = y[..., None] == jnp.arange(num)
+    found = -jnp.sum(jnp.where(chosen, jax.nn.log_softmax(logits), 0.0), axis=-1)
+    return jnp.where((y >= 0) & (y < num), found, jnp.nan)
 
 
 def mistake(logits: Float[Array, "... C"], y: Int[Array, "*B"]) -> Float[Array, "..."]:
@@ -206,7 +209,7 @@ def glimpse_loss(
         key: consumed.
         model: a `Looker`.
         x: pictures.
-        y: their classes, from 0.
+        y: their classes, from 0; the loss of any other number is NaN.
         gradient: how it is differentiated in the laws of the locations.
         num_glimpses: T.
 
@@ -244,7 +247,7 @@ def glimpse_loss(
             )
         )
     shape = (num_glimpses, gradient.num_rollouts, *y.shape, 2)
-    noise = jax.random.normal(key, shape, x.dtype)
+    noise = jax.random.normal(key, shape, jnp.promote_types(x.dtype, jnp.float32))
     return gradient.loss(model.look(x, noise, gradient.carried, gradient.consulted), y)
 
 
@@ -262,7 +265,7 @@ def masked_loss(
         key: consumed.
         model: a `PatchClassifier`.
         x: pictures.
-        y: their classes, from 0.
+        y: their classes, from 0; the loss of any other number is NaN.
         estimator: any that serves Bernoulli variables. A relaxed bit shows a patch in part.
         price: of each patch that is shown, in nats.
 

@@ -11,8 +11,7 @@ from .._errors import InvalidArgumentError, complain
 from .._numerics import working_dtype
 from .._trees import first
 from .._types import PRNGKey
-from ..distributions import joint
-from ._elbo import LogJoint
+from ._elbo import LogJoint, joint_of, law_of
 
 LogWeight = Callable[[Any], Float[Array, "*batch"]]
 """From a key, which draws z, to log p(x, z) − log q(z), shape batch, in nats."""
@@ -36,7 +35,8 @@ def importance_bound(
         Shape batch, in nats. Without gradient.
 
     Raises:
-        InvalidArgumentError: `num_samples` < 1.
+        IncompatibleError: q has no log-probability.
+        InvalidArgumentError: `num_samples` < 1, or a `log_joint` of another shape.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpyro.distributions as dist
@@ -48,7 +48,7 @@ def importance_bound(
 
     Reference: Burda, Grosse & Salakhutdinov (2016), eq. 8.
     """
-    return importance_weighted(key, _log_weight(q, log_joint), num_samples)
+    return importance_weighted(key, _log_weight(q, log_joint, "importance_bound"), num_samples)
 
 
 def hard_elbo(
@@ -65,35 +65,55 @@ def hard_elbo(
         >>> print(f"{hard_elbo(jax.random.key(0), q, lambda z: 0 * z.sum(-1)):.4f}")
         1.3863
     """
-    return averaged(key, _log_weight(q, log_joint), num_samples)
+    return averaged(key, _log_weight(q, log_joint, "hard_elbo"), num_samples)
 
 
 def importance_weighted(key: PRNGKey, log_weight: LogWeight, num_samples: int) -> Array:
     """log of the mean of exp(`log_weight`) over draws, without gradient."""
-    total = _stream(key, log_weight, num_samples, jnp.logaddexp, -jnp.inf)
-    return total - jnp.log(num_samples)
+
+    def add(carry: tuple[Array, Array, Array], log_w: Array) -> tuple[Array, Array, Array]:
+        largest, total, lost = carry
+        now = jnp.maximum(largest, log_w)
+        kept = _exp_difference(largest, now)
+        return now, *_compensated(total * kept, lost * kept, _exp_difference(log_w, now))
+
+    begin = lambda zero: (jnp.full_like(zero, jnp.finfo(zero.dtype).min), zero, zero)
+    largest, total, _ = _stream(key, log_weight, num_samples, add, begin)
+    return largest + jnp.log(total) - jnp.log(num_samples)
 
 
 def averaged(key: PRNGKey, log_weight: LogWeight, num_samples: int) -> Array:
     """The mean of `log_weight` over draws, without gradient."""
-    return _stream(key, log_weight, num_samples, jnp.add, 0.0) / num_samples
+    add = lambda carry, log_w: _compensated(carry[0], carry[1], log_w)
+    total, _ = _stream(key, log_weight, num_samples, add, lambda zero: (zero, zero))
+    return total / num_samples
 
 
-def _log_weight(q: Any, log_joint: LogJoint) -> LogWeight:
+def _log_weight(q: Any, log_joint: LogJoint, who: str) -> LogWeight:
     """log p(x, z) − log q(z) at a draw z."""
-    views = joint(jax.lax.stop_gradient(q))
+    views = law_of(jax.lax.stop_gradient(q), who)
 
     def log_weight(key: Any) -> Array:
         draws = views.sample(key, 1)
-        return log_joint(first(draws)) - views.log_prob(draws)[0]
+        return joint_of(log_joint, first(draws), views) - views.log_prob(draws)[0]
 
     return log_weight
 
 
-def _stream(
-    key: PRNGKey, log_weight: LogWeight, num_samples: int, fold: Any, start: float
-) -> Array:
-    """Fold log-weights over draws made one after the other."""
+def _compensated(total: Array, lost: Array, x: Array) -> tuple[Array, Array]:
+    """total + x, and what rounding lost of it (Kahan, 1965): else many draws add up to drift."""
+    x = x - lost
+    new = total + x
+    return new, jnp.where(jnp.isfinite(new), (new - total) - x, 0.0)
+
+
+def _exp_difference(x: Array, larger: Array) -> Array:
+    """exp(x − larger), 1 where they are equal, be they infinite."""
+    return jnp.where(x == larger, 1.0, jnp.exp(x - larger))
+
+
+def _stream(key: PRNGKey, log_weight: LogWeight, num_samples: int, add: Any, begin: Any) -> Any:
+    """Add up log-weights of draws made one after the other, from what `begin` makes of zeros."""
     if num_samples < 1:
         raise InvalidArgumentError(
             complain(
@@ -103,10 +123,11 @@ def _stream(
             )
         )
 
-    def step(so_far: Array, key: Any) -> tuple[Array, None]:
-        held = jax.lax.stop_gradient(log_weight(key)).astype(so_far.dtype)
-        return fold(so_far, held), None
-
     shape = jax.eval_shape(log_weight, key)
-    begin = jnp.full(shape.shape, start, working_dtype(shape.dtype))
-    return jax.lax.scan(step, begin, jax.random.split(key, num_samples))[0]
+    dtype = working_dtype(shape.dtype)
+
+    def step(so_far: Any, key: Any) -> tuple[Any, None]:
+        return add(so_far, jax.lax.stop_gradient(log_weight(key)).astype(dtype)), None
+
+    start = begin(jnp.zeros(shape.shape, dtype))
+    return jax.lax.scan(step, start, jax.random.split(key, num_samples))[0]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._errors import InvalidArgumentError, complain
 from .._types import PRNGKey
 
 
@@ -35,10 +36,13 @@ def contrastive_divergence(
         key: consumed.
         model: such as `expectax.models.RBM`.
         x: data with batch shape.
-        num_steps: k.
+        num_steps: k ≥ 1.
 
     Returns:
         Shape batch.
+
+    Raises:
+        InvalidArgumentError: fewer steps than one, after which nothing has moved.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -49,6 +53,7 @@ def contrastive_divergence(
 
     Reference: Hinton (2002); hidden units are summed out at both ends (Hinton, 2012, section 3).
     """
+    check_steps(num_steps)
     fantasies = jax.lax.stop_gradient(model.gibbs(key, x, num_steps))
     return model.free_energy(x) - model.free_energy(fantasies)
 
@@ -72,6 +77,9 @@ def persistent_contrastive_divergence(
     Returns:
         The loss, shape batch, to be minimised, and the chains after `num_steps`.
 
+    Raises:
+        InvalidArgumentError: fewer steps than one.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from expectax.models import rbm
@@ -83,5 +91,18 @@ def persistent_contrastive_divergence(
 
     Reference: Tieleman (2008).
     """
+    check_steps(num_steps)
     chains = jax.lax.stop_gradient(model.gibbs(key, chains, num_steps))
     return model.free_energy(x) - jnp.mean(model.free_energy(chains)), chains
+
+
+def check_steps(num_steps: int) -> None:
+    """Raise unless the chain moves."""
+    if num_steps < 1:
+        raise InvalidArgumentError(
+            complain(
+                f"contrastive divergence was asked for with {num_steps} steps of the chain",
+                "data are compared with where the chain goes from there",
+                "pass num_steps of at least 1",
+            )
+        )

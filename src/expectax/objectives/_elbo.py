@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._errors import IncompatibleError, InvalidArgumentError, complain
 from .._expect import expect
 from .._trees import add_axis
 from .._types import PRNGKey
-from ..distributions import joint
+from ..distributions import Joint, Scored, joint
 from ..estimators import AbstractEstimator
 
 LogJoint = Callable[[Any], Float[Array, "*batch"]]
@@ -38,7 +40,8 @@ def neg_elbo(
         Shape batch. Under `jax.grad`, the gradient in everything that q and `log_joint` depend on.
 
     Raises:
-        IncompatibleError: the estimator cannot serve q.
+        IncompatibleError: the estimator cannot serve q, or q has no log-probability.
+        InvalidArgumentError: a `log_joint` of another shape.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpyro.distributions as dist, expectax as ex
@@ -49,12 +52,12 @@ def neg_elbo(
 
     Reference: Kingma & Welling (2014), eq. 2; Roeder, Wu & Duvenaud (2017) for the term left out.
     """
-    held = joint(jax.lax.stop_gradient(q))
+    held = law_of(jax.lax.stop_gradient(q), "neg_elbo")
 
     def cost(z: Any) -> Array:
         # the views' log q is linear in z, so it is defined at relaxed draws, and it has the
         # derivative ½ at a logit of exactly 0
-        return held.log_prob(add_axis(z))[0] - log_joint(z)
+        return held.log_prob(add_axis(z))[0] - joint_of(log_joint, z, held)
 
     return expect(key, q, cost, estimator)
 
@@ -72,3 +75,33 @@ def elbo(
         1.3863
     """
     return -neg_elbo(key, q, log_joint, estimator)
+
+
+def law_of(q: Any, who: str) -> Joint:
+    """q as its views, which must have a log-probability: every bound contains log q(z)."""
+    views = joint(q)
+    for site, name in zip(views.sites, views.names, strict=True):
+        if not isinstance(site, Scored):
+            raise IncompatibleError(
+                complain(
+                    f"{who} was given {name}",
+                    "a bound contains log q(z), and this law has draws but no log-probability",
+                    "pass a law that has one, or write the cost without log q and use expect()",
+                )
+            )
+    return views
+
+
+def joint_of(log_joint: LogJoint, z: Any, q: Joint) -> Float[Array, "*batch"]:
+    """log p(x, z) at a draw, of the shape of log q(z): of another the two would broadcast."""
+    log_p = log_joint(z)
+    if jnp.shape(log_p) != q.batch_shape:
+        raise InvalidArgumentError(
+            complain(
+                f"log_joint returned shape {jnp.shape(log_p)}, where q has batch shape "
+                f"{q.batch_shape}",
+                "it must give one log p(x, z) for each batch element",
+                "sum over the event axes alone, or move axes of q into its event with .to_event(n)",
+            )
+        )
+    return log_p

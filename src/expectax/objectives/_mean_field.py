@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._types import PRNGKey
+from ._contrastive_divergence import check_steps
 
 
 class VariationalModel(Protocol):
@@ -48,6 +49,9 @@ def mean_field_contrastive_divergence(
     Returns:
         The loss, shape batch, to be minimised, and the chains after `num_steps`.
 
+    Raises:
+        InvalidArgumentError: fewer steps than one.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from expectax.models import dbm
@@ -59,6 +63,7 @@ def mean_field_contrastive_divergence(
 
     Reference: Salakhutdinov & Hinton (2009), section 2.1; Younes (1989) for the chains.
     """
+    check_steps(num_steps)
     q = jax.lax.stop_gradient(model.mean_field(x))
     chains = jax.lax.stop_gradient(model.gibbs(key, chains, num_steps))
     loss = model.variational_free_energy(x, q) - jnp.mean(model.free_energy(chains))

@@ -16,7 +16,7 @@ from .._trees import dot
 from .._types import PRNGKey
 from ..distributions import Joint, Reparameterized, Scored, joint, require
 from ..estimators import AbstractEstimator
-from ._elbo import LogJoint
+from ._elbo import LogJoint, joint_of, law_of
 
 LogWeights = Callable[[Any], Float[Array, "K *batch"]]
 """From K draws, each leaf (K,) + batch + event, to log p(x, z_k) − log q(z_k)."""
@@ -59,7 +59,8 @@ def neg_multi_sample_bound(
 
     Raises:
         IncompatibleError: the gradient cannot serve q.
-        InvalidArgumentError: too few particles, or a gradient of another kind.
+        InvalidArgumentError: too few particles, a gradient of another kind, or a `log_joint` of
+            another shape.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpyro.distributions as dist, expectax as ex
@@ -81,7 +82,7 @@ def neg_multi_sample_bound(
     check_particles(num_particles, getattr(gradient, "fewest", 1))
     if isinstance(gradient, AbstractBoundGradient):
         return -gradient.bound(key, joint(q), log_joint, num_particles)
-    log_weights = weights_of(joint(q), log_joint)
+    log_weights = weights_of(law_of(q, "neg_multi_sample_bound"), log_joint)
 
     def cost(particles: list[Any]) -> Array:
         together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *particles)
@@ -99,7 +100,8 @@ class VIMCO(AbstractBoundGradient):
         Σ_k (L − L_−k) ∂log q(z_k) + Σ_k w̃_k ∂log w_k,   w̃ = softmax(log w).
 
     Needs a log-probability of q; `log_joint` need not be differentiable in z. Unbiased, at any
-    order: L_−k does not depend on z_k. Evaluates `log_joint` K times.
+    order: L_−k does not depend on z_k. Where the others all have weight 0, and L_−k would be −∞, no
+    baseline is taken off. Evaluates `log_joint` K times.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpyro.distributions as dist
@@ -118,12 +120,13 @@ class VIMCO(AbstractBoundGradient):
         require(q, Scored, self)
         draws = q.sample(key, num)
         log_q = q.log_prob(draws)
-        log_w = _over(log_joint, draws) - log_q
+        log_w = over_draws(log_joint, draws, q) - log_q
         bound = log_mean(log_w)
         # m_k = 1, and its derivative is ∂log q(z_k): so of every order (Foerster et al., 2018)
         score = log_q - jax.lax.stop_gradient(log_q)
         all_draws, own_draw = jnp.exp(jnp.sum(score, axis=0)), jnp.exp(score)
         without = jax.lax.stop_gradient(_without_each(log_w))
+        without = jnp.where(jnp.isneginf(without), 0.0, without)
         return bound * all_draws + jnp.sum((1 - own_draw) * without, axis=0)
 
 
@@ -180,7 +183,7 @@ def check_particles(given: int, least: int) -> None:
 
 def weights_of(q: Joint, log_joint: LogJoint) -> LogWeights:
     """log p(x, z_k) − log q(z_k) of K draws."""
-    return lambda draws: _over(log_joint, draws) - q.log_prob(draws)
+    return lambda draws: over_draws(log_joint, draws, q) - q.log_prob(draws)
 
 
 def log_mean(log_w: Float[Array, "K *batch"]) -> Float[Array, "*batch"]:
@@ -188,15 +191,17 @@ def log_mean(log_w: Float[Array, "K *batch"]) -> Float[Array, "*batch"]:
     return jax.nn.logsumexp(log_w, axis=0) - jnp.log(len(log_w))
 
 
-def _over(log_joint: LogJoint, draws: Any) -> Float[Array, "K *batch"]:
-    log_p = jax.vmap(log_joint)(draws)
+def over_draws(log_joint: LogJoint, draws: Any, q: Joint) -> Float[Array, "K *batch"]:
+    """log p(x, z_k) of K draws."""
+    log_p = jax.vmap(lambda z: joint_of(log_joint, z, q))(draws)
     return log_p.astype(working_dtype(log_p.dtype))
 
 
 def _without_each(log_w: Float[Array, "K *batch"]) -> Float[Array, "K *batch"]:
     """The bound with each log-weight in turn replaced by the mean of the others."""
     num = len(log_w)
-    others = (jnp.sum(log_w, axis=0) - log_w) / (num - 1)
     own = jnp.eye(num, dtype=bool).reshape(num, num, *(1,) * (log_w.ndim - 1))
+    # summed anew for each: the sum of all less one's own would keep the rounding of one's own
+    others = jnp.sum(jnp.where(own, 0.0, log_w), axis=1, keepdims=True) / (num - 1)
     table = jnp.where(own, others, log_w)  # row k: all log-weights, entry k replaced
     return jax.nn.logsumexp(table, axis=1) - jnp.log(num)

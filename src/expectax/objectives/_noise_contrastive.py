@@ -38,7 +38,7 @@ def noise_contrastive(
         Shape batch, in nats.
 
     Raises:
-        InvalidArgumentError: `num_noise` < 1.
+        InvalidArgumentError: `num_noise` < 1, or shapes that do not go together.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpyro.distributions as dist
@@ -99,7 +99,13 @@ def told_apart(
 
     Reference: Gutmann & Hyvärinen (2012), eq. 8.
     """
-    return softplus(-data) + jnp.sum(softplus(noise), axis=0)
+    return _softplus(-data) + jnp.sum(_softplus(noise), axis=0)
+
+
+def _softplus(x: Array) -> Array:
+    """log(1 + exp(x)), also at ±∞: words that are ruled out."""
+    infinite = jnp.isinf(x)
+    return jnp.where(infinite, jnp.maximum(x, 0.0), softplus(jnp.where(infinite, 0.0, x)))
 
 
 def _drawn(
@@ -114,7 +120,16 @@ def _drawn(
                 "pass num_noise of at least 1",
             )
         )
-    batch = jax.eval_shape(score, x).shape
+    batch, laws = jax.eval_shape(score, x).shape, jax.eval_shape(noise.log_prob, x).shape
+    if batch != laws or noise.batch_shape not in ((), batch):
+        raise InvalidArgumentError(
+            complain(
+                f"the score of x has shape {batch}, log q of x {laws}, and the noise batch shape "
+                f"{noise.batch_shape}",
+                "each datum has one score, and noise of its own or that of all",
+                "return one score for each datum, and pass noise without batch shape or with x's",
+            )
+        )
     lead = (num,) if noise.batch_shape else (num, *batch)
     draws = jax.lax.stop_gradient(noise.sample(key, lead))  # type: ignore[arg-type]
     return told_apart(odds(x), jax.vmap(odds)(draws))

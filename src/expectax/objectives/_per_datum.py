@@ -54,8 +54,8 @@ def fit_each(
         num_steps: how many.
 
     Returns:
-        φ after the last step, without gradient. Where the bound has several maxima, that of one of
-        them: q(z; φ) is then not the best of its family.
+        φ after the last step, without gradient in anything. Where the bound has several maxima,
+        that of one of them: q(z; φ) is then not the best of its family.
 
     Raises:
         IncompatibleError: the estimator cannot serve q.
@@ -82,13 +82,18 @@ def fit_each(
     def loss(parameters: PyTree, key: Any) -> Array:
         return jnp.sum(neg_elbo(key, posterior(parameters), log_joint, estimator))
 
+    held = jax.lax.stop_gradient(parameters)
+    # what the model and the estimator depend on is held too: it may be differentiated outside
+    closed = eqx.filter_closure_convert(loss, held, key)
+    is_float = eqx.is_inexact_array
+    closed = jax.tree.map(lambda x: jax.lax.stop_gradient(x) if is_float(x) else x, closed)
+
     def step(state: tuple[PyTree, Any], key: Any) -> tuple[tuple[PyTree, Any], None]:
         parameters, moments = state
-        gradient = jax.grad(loss)(parameters, key)
+        gradient = jax.grad(closed)(parameters, key)
         updates, moments = optimizer.update(gradient, moments, parameters)
         return (eqx.apply_updates(parameters, updates), moments), None
 
-    held = jax.lax.stop_gradient(parameters)
     begin = (held, optimizer.init(held))
     (found, _), _ = jax.lax.scan(step, begin, jax.random.split(key, num_steps))
     return jax.lax.stop_gradient(found)

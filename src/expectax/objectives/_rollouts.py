@@ -6,6 +6,7 @@ Axes: B batch (any number of leading axes), T positions, N roll-outs from each p
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,10 @@ Reward = Callable[[Int[Array, "*S T"]], Float[Array, "*S"]]
 
 
 class Policy(Protocol):
-    """A law of sequences, one choice after the other, with a state that knows those before."""
+    """A law of sequences, one choice after the other, with a state that knows those before.
+
+    Every leaf of the state has the batch axes in front.
+    """
 
     def begin(self, shape: tuple[int, ...]) -> Any:
         """The state before the first choice, for a batch of this shape."""
@@ -77,7 +81,8 @@ def rollout_returns(
                 "pass num_rollouts of at least 1",
             )
         )
-    held = jax.lax.stop_gradient(policy)
+    floating = eqx.is_inexact_array
+    held = jax.tree.map(lambda x: jax.lax.stop_gradient(x) if floating(x) else x, policy)
     after = _after_each_token(held, tokens)
 
     def once(key: Any) -> Array:

@@ -2,10 +2,12 @@
 
 from typing import Any, Protocol
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._errors import InvalidArgumentError, complain
 from .._expect import expect
 from .._types import PRNGKey
 from ..estimators import AbstractEstimator
@@ -59,7 +61,8 @@ def labelled_neg_elbo(
     Raises:
         IncompatibleError: the estimator cannot serve q(z | x, y), or no closed form is known of its
             KL divergence.
-        InvalidArgumentError: a model with style and no estimator for it.
+        InvalidArgumentError: a model with style and no estimator for it, or labels that are not
+            one-hot.
 
     Example:
         >>> import jax, jax.numpy as jnp, expectax as ex
@@ -71,6 +74,7 @@ def labelled_neg_elbo(
 
     Reference: Kingma et al. (2014), eq. 6.
     """
+    _check_labels(model, x, y)
     q = model.style_posterior(x, y)
     if q is None:
         return -model.log_label_prior(y) - model.log_likelihood(x, y)
@@ -145,6 +149,7 @@ def label_loss(
 
     Raises:
         IncompatibleError: the estimator cannot serve q(y | x).
+        InvalidArgumentError: labels that are not one-hot.
 
     Example:
         >>> import jax, jax.numpy as jnp, expectax as ex
@@ -156,5 +161,20 @@ def label_loss(
 
     Reference: Lorberbom et al. (2019), section 5.3.
     """
+    _check_labels(model, x, y)
     wrong = lambda drawn: 1 - jnp.sum(drawn * y, axis=-1)
     return expect(key, model.label_posterior(x), wrong, estimator)
+
+
+def _check_labels(model: Labelled, x: Any, y: Any) -> None:
+    """Raise unless labels have the shape of draws from q(y | x): integers would broadcast."""
+    law: Any = eqx.filter_eval_shape(model.label_posterior, x)
+    wanted = (*law.batch_shape, *law.event_shape)
+    if jnp.shape(y) != wanted:
+        raise InvalidArgumentError(
+            complain(
+                f"labels have shape {jnp.shape(y)}, where q(y | x) draws shape {wanted}",
+                "each label is as q(y | x) would draw it",
+                "pass jax.nn.one_hot(labels, num_classes) for labels that are numbers",
+            )
+        )

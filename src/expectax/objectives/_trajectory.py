@@ -59,8 +59,10 @@ def trajectory_loss(
                 "give both the axes rollouts, batch, positions",
             )
         )
-    held = jax.lax.stop_gradient(returns)
-    c = jnp.broadcast_to(jnp.asarray(baseline, returns.dtype), returns.shape)
+    # counts and 0/1 rewards are integers, a baseline is none
+    dtype = jnp.promote_types(log_probs.dtype, returns.dtype)
+    held = jax.lax.stop_gradient(returns).astype(dtype)
+    c = jnp.broadcast_to(jnp.asarray(baseline, dtype), returns.shape)
     zero = log_probs - jax.lax.stop_gradient(log_probs)
     advantage = held - jax.lax.stop_gradient(c)
     over_positions = held[..., 0] + jnp.sum(advantage * zero, axis=-1)

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from .._trees import first
 from .._types import PRNGKey
 from ..distributions import joint
-from ._elbo import LogJoint
-from ._multi_sample import check_particles
+from ._elbo import LogJoint, joint_of, law_of
+from ._multi_sample import check_particles, over_draws
 
 Dream = Callable[[PRNGKey], Float[Array, "*dreams"]]
 """From a key, which draws z and x from the model p, to log q(z | x) of each dream, in nats."""
@@ -29,7 +29,8 @@ def wake_loss(key: PRNGKey, q: Any, log_joint: LogJoint) -> Float[Array, "*batch
         >>> wake_loss(jax.random.key(0), q, lambda z: 0 * z.sum(-1) - 3.0).item()
         3.0
     """
-    return -log_joint(first(joint(jax.lax.stop_gradient(q)).sample(key, 1)))
+    views = joint(jax.lax.stop_gradient(q))
+    return -joint_of(log_joint, first(views.sample(key, 1)), views)
 
 
 def sleep_loss(key: PRNGKey, dream: Dream) -> Float[Array, ""]:
@@ -59,7 +60,9 @@ def wake_sleep(key: PRNGKey, q: Any, log_joint: LogJoint, dream: Dream) -> Float
             gradient flows into it.
         log_joint: log p(x, z) of a draw z, shape batch + event, to shape batch.
         dream: from a key to log q(z | x) at dreams (x, z) ~ p, any shape. Stop the gradient of the
-            dreams if they have one: `dream` is differentiated in q's parameters.
+            dreams if they have one: `dream` is differentiated in q's parameters. NumPyro's log_prob
+            of bits has a derivative that is off by ½ at a logit of exactly 0, where encoders may
+            start; the models' `log_posterior` has the right one.
 
     Returns:
         Shape batch: the wake loss of each datum, and the mean sleep loss added to each.
@@ -71,7 +74,7 @@ def wake_sleep(key: PRNGKey, q: Any, log_joint: LogJoint, dream: Dream) -> Float
         >>> x = jnp.zeros((5, 16))
         >>> def dream(key):
         ...     x, z = model.sample_joint(key, 5)
-        ...     return model.posterior(x).log_prob(z)
+        ...     return model.log_posterior(x, z)
         >>> log_joint = lambda z: model.log_joint(x, z)
         >>> wake_sleep(jax.random.key(1), model.posterior(x), log_joint, dream).shape
         (5,)
@@ -107,7 +110,8 @@ def reweighted_wake_sleep(
         Shape batch. The value bounds nothing: evaluate with `importance_bound`.
 
     Raises:
-        InvalidArgumentError: fewer particles than one.
+        IncompatibleError: q has no log-probability.
+        InvalidArgumentError: fewer particles than one, or a `log_joint` of another shape.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpyro.distributions as dist
@@ -119,9 +123,10 @@ def reweighted_wake_sleep(
     """
     check_particles(num_particles, 1)
     wake, sleep = jax.random.split(key)
-    views = joint(q)
+    views = law_of(q, "reweighted_wake_sleep")
     draws = jax.lax.stop_gradient(views.sample(wake, num_particles))
-    log_p, log_q = jax.vmap(log_joint)(draws), views.log_prob(draws)
+    log_p, log_q = over_draws(log_joint, draws, views), views.log_prob(draws)
     share = jax.nn.softmax(jax.lax.stop_gradient(log_p - log_q), axis=0)
-    loss = -jnp.sum(share * (log_p + log_q), axis=0)
+    # an impossible draw has weight 0, and 0 · −∞ is not 0
+    loss = -jnp.sum(jnp.where(share > 0, share * (log_p + log_q), 0.0), axis=0)
     return loss if dream is None else loss + sleep_loss(sleep, dream)
