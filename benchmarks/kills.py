@@ -1,7 +1,8 @@
 """`kill -9` at random moments of a run of every experiment that trains, resumed after each.
 
 A short run of one contender is left alone, another is killed again and again: each time after the
-next point of its curves, within the time that a point takes. All that the two learned, and every
+next point of its curves, within the time that a point takes; where there are fewer points than
+kills, some at any moment, the start included. All that the two learned, and every
 figure, must be the same bytes. It prints how often each was killed and what differed.
 
     python benchmarks/kills.py [--kills 10] [--steps 240] [--only dbm,rbm]
@@ -33,7 +34,7 @@ TRAINED = {n: e for n, e in EXPERIMENTS.items() if isinstance(e, TrainingExperim
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=10, help="of one run, if it has the points")
+    parser.add_argument("--kills", type=int, default=10, help="of one run")
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--only", default=",".join(TRAINED), help="experiments")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -65,15 +66,18 @@ class Killable:
     def compare(self, kills: int, chance: random.Random) -> tuple[int, list[str]]:
         """How often a run was killed, and what differs from one that was not."""
         whole, cut = self.scratch / "whole", self.scratch / "cut"
+        began = time.monotonic()
         self.finish(self.begin(whole, "compiled"))
-        rows = self.rows(whole)
+        took, rows = time.monotonic() - began, self.rows(whole)
         seconds = self.seconds(whole) / rows
         done = 0
         while done < kills:
             process, before = self.begin(cut, "copy"), self.rows(cut)
-            while self.rows(cut) <= before and process.poll() is None:
+            # a run of fewer points than kills is killed between them, too, and as it starts
+            after = min(before + 1, (done + 1) * rows // (kills + 1))
+            while self.rows(cut) < after and process.poll() is None:
                 time.sleep(0.002)
-            time.sleep(chance.uniform(0, seconds))
+            time.sleep(chance.uniform(0, seconds if after > before else took / 3))
             if process.poll() is not None or (cut / "results.json").exists():
                 self.finish(process)
                 break
