@@ -508,3 +508,25 @@ def test_nvil_divides_the_gradient_by_a_scale_above_one():
     plain = gradient(LOGITS, ex.NVIL(0.3))
     np.testing.assert_allclose(gradient(LOGITS, ex.NVIL(0.3, sd=2.0)), plain / 2, rtol=1e-6)
     np.testing.assert_allclose(gradient(LOGITS, ex.NVIL(0.3, sd=0.5)), plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [ex.ScoreFunction(), ex.REBAR(), ex.DisARM(), ex.Enumerate()])
+def test_an_auxiliary_output_may_hold_plain_numbers(estimator):
+    q = dist.Bernoulli(logits=jnp.zeros(2)).to_event(1)
+    f = lambda b: (b.sum(-1), {"n": 3, "half": 0.5})
+    _, aux = ex.expect(jax.random.key(0), q, f, estimator, has_aux=True)
+    assert set(aux["n"].tolist()) == {3}
+    assert set(aux["half"].tolist()) == {0.5}
+
+
+@pytest.mark.parametrize("mask", [jnp.array([True, False]), np.array([True, False]), False])
+def test_a_masked_law_is_refused(mask):
+    logits = jnp.array([0.3, -0.2])
+    for q in (
+        dist.Bernoulli(logits=logits).mask(mask),
+        dist.Normal(logits, 1.0).mask(mask).to_event(1),
+    ):
+        with pytest.raises(ex.IncompatibleError, match="multiply the cost by the mask"):
+            ex.expect(jax.random.key(0), q, lambda z: z, ex.LeaveOneOut(2))
+    whole = dist.Bernoulli(logits=logits).mask(True)
+    assert ex.expect(jax.random.key(0), whole, lambda b: b, ex.LeaveOneOut(2)).shape == (2,)

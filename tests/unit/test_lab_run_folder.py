@@ -43,6 +43,8 @@ def test_a_fresh_folder_is_free_or_is_refused(run, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="not empty") as error:
         fresh_folder(tmp_path / "stuff", "x")
     assert "--resume" not in str(error.value)
+    with pytest.raises(UsageError, match=r"is in .*, a file"):
+        fresh_folder(tmp_path / "stuff" / "notes" / "run", "x")
     with pytest.raises(UsageError, match="is a file"):
         fresh_folder(tmp_path / "stuff" / "notes", "x")
     (tmp_path / "empty").mkdir()

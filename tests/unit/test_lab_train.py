@@ -144,6 +144,7 @@ def test_each_seed_is_vmap_whatever_their_number(backend, monkeypatch):
         ({"num_categories": 4}, "no option --num-categories"),
         ({"estimator": "arm", "num_pairs": 2}, "no option --num-pairs"),
         ({"seed": -1}, "--seed is -1"),
+        ({"seed": 2**63}, "--seed is"),
         ({"prior_rate": -1.0}, "--prior-rate is -1.0"),
         ({"beta2": 1.0}, "--beta2 is 1.0"),
     ],

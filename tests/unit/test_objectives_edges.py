@@ -309,16 +309,18 @@ def test_a_policy_may_be_any_object():
     np.testing.assert_allclose(returns, [[2.0, 2.5, 2.0], [1.0, 0.5, 0.0]], atol=0.08)
 
 
-@pytest.mark.parametrize("steps", [0, -1])
-def test_a_chain_that_does_not_move_is_refused(steps):
+def test_a_chain_that_does_not_move_is_refused():
     model, x = rbm(KEY, jnp.full(6, 0.3), 3), jnp.zeros((2, 6))
-    for run in (
-        lambda: contrastive_divergence(KEY, model, x, steps),
-        lambda: persistent_contrastive_divergence(KEY, model, x, x, steps),
-        lambda: mean_field_contrastive_divergence(KEY, model, x, x, steps),
+    for steps, run in (
+        (0, lambda: contrastive_divergence(KEY, model, x, 0)),
+        (-1, lambda: persistent_contrastive_divergence(KEY, model, x, x, -1)),
+        (-1, lambda: mean_field_contrastive_divergence(KEY, model, x, x, -1)),
     ):
         with pytest.raises(ex.InvalidArgumentError, match=f"{steps} steps of the chain"):
             run()
+    loss, chains = persistent_contrastive_divergence(KEY, model, x, x + 1, 0)  # moved before
+    np.testing.assert_array_equal(chains, x + 1)
+    np.testing.assert_allclose(loss, model.free_energy(x) - model.free_energy(x + 1)[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.bfloat16, jnp.float32])

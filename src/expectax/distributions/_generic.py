@@ -1,5 +1,6 @@
 """Views of every other NumPyro distribution, through its own `sample` and `log_prob`."""
 
+import functools
 import math
 from typing import Any
 
@@ -8,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from .._errors import IncompatibleError, complain
 from .._numerics import finite_logits, softplus
 from .._trees import over_batch, sum_events
 from ._base import Enumerable, Invertible, Reparameterized, Scored, View
@@ -82,6 +85,42 @@ def aligned(view: View) -> list[bool]:
 
 def _starts_with(x: Any, shape: tuple[int, ...]) -> bool:
     return jnp.shape(x)[: len(shape)] == shape
+
+
+def with_fixed_support(q: Any, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`x`, which refuses to be differentiated in where q, a NumPyro distribution, can lie.
+
+    Where the support moves with the parameters, E[∂log q] is not 0, and every gradient that is
+    made of log q alone is wrong: of Uniform(a, b), exactly 0 with leave-one-out.
+    """
+    base = strip(q)
+    try:
+        edges = [e for e in jax.tree.leaves(base.support) if eqx.is_inexact_array(e)]
+    except NotImplementedError:
+        edges = []
+    return _held_edges(type(base).__name__, x, edges) if edges else x
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _held_edges(name: str, x: Array, edges: list[Array]) -> Array:
+    del name, edges
+    return x
+
+
+def _refuse_edges(name: str, primals: Any, tangents: Any) -> tuple[Array, Any]:
+    if not all(isinstance(t, SymbolicZero) for t in tangents[1]):
+        raise IncompatibleError(
+            complain(
+                f"the log-probability of {name} was differentiated in where its support ends",
+                "the gradient of an expectation has a part from there, which log q does not know",
+                "pass Pathwise(), to expect() and not to neg_elbo(), whose q is left out; or hold "
+                "the ends fixed with jax.lax.stop_gradient",
+            )
+        )
+    return primals[0], tangents[0]
+
+
+_held_edges.defjvp(_refuse_edges, symbolic_zeros=True)
 
 
 class GenericView(Scored):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .. import gumbel
 from .._trees import sum_leaves
 from .._types import PRNGKey
-from ._generic import aligned
+from ._generic import aligned, with_fixed_support
 from ._inversion import require_quantile
 
 
@@ -82,8 +82,19 @@ class Joint(eqx.Module):
         return self._each(lambda s, u: s.quantile(u), uniforms)
 
     def log_prob(self, value: PyTree) -> Float[Array, "S *batch"]:
-        """log q summed over the sites."""
+        """log q summed over the sites; not to be differentiated in where a support ends."""
+        return self.with_fixed_support(self.log_density(value))
+
+    def log_density(self, value: PyTree) -> Float[Array, "S *batch"]:
+        """The same, differentiable in everything: not for a gradient that is made of it alone."""
         return sum_leaves(self._each(lambda s, v: s.log_prob(v), value))
+
+    def with_fixed_support(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """`x`, which refuses to be differentiated in where q can lie."""
+        for site in self.sites:
+            if hasattr(site, "distribution"):
+                x = with_fixed_support(site.distribution, x)
+        return x
 
     def example(self) -> PyTree:
         """Shape and type of one draw, batch + event."""

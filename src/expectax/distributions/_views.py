@@ -64,6 +64,14 @@ def view(q: dist.Distribution) -> View:
     base: Any = strip(q)
     shape = (*q.batch_shape, *q.event_shape)
     num_batch_dims = len(q.batch_shape)
+    if isinstance(base, dist.MaskedDistribution) and base._mask is not True:
+        raise IncompatibleError(
+            complain(
+                f"q holds a masked {type(strip(base.base_dist)).__name__}",
+                "where it is masked, its log-probability of 0 is not that of what it draws",
+                "pass the distribution without mask(), and multiply the cost by the mask in f",
+            )
+        )
 
     if isinstance(base, dist.BernoulliLogits | dist.BernoulliProbs):
         by_logits = isinstance(base, dist.BernoulliLogits)

@@ -111,7 +111,10 @@ class Cost(eqx.Module):
         draws = vary(draws, self.axes)
         num = jax.tree.leaves(draws)[0].shape[0]
         # one draw is the common case: without vmap there is one axis less for the compiler to move
-        out = add_axis(function(first(draws))) if num == 1 else jax.vmap(function)(draws)
+        if num == 1:  # numbers in aux become arrays, as under vmap
+            out = add_axis(jax.tree.map(jnp.asarray, function(first(draws))))
+        else:
+            out = jax.vmap(function)(draws)
         costs, aux = out if self.has_aux else (out, None)
         # counts and truth values become the default float: float32 would lose digits under x64
         floating = jnp.issubdtype(costs.dtype, jnp.inexact)

@@ -103,7 +103,8 @@ def _signs(key: PRNGKey, q: Joint) -> PyTree:
 
 def _shaken(q: Joint, signs: PyTree, step: Float[Array, ""]) -> Joint:
     """q at θ + step Δ, without gradient."""
-    leaves, close = jax.lax.stop_gradient(q).opened()
+    leaves, close = q.opened()  # of q as it is: a number in it is no leaf, and stopped it would be
+    leaves = jax.lax.stop_gradient(leaves)
     return close(jax.tree.map(lambda x, sign: x + step.astype(x.dtype) * sign, leaves, signs))
 
 

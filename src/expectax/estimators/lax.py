@@ -106,11 +106,12 @@ def _gradient(
     key: PRNGKey, q: Joint, draw: PyTree, signal: Float[Array, "*batch"], slope: PyTree, f: Cost
 ) -> PyTree:
     """g in the leaves of q, as a function of what `signal` and `slope` depend on."""
-    leaves, close = jax.lax.stop_gradient(q).opened()
+    leaves, close = q.opened()  # of q as it is: a number in it is no leaf, and stopped it would be
+    leaves = jax.lax.stop_gradient(leaves)
     leaves = vary(leaves, f.axes)
     again = jax.random.clone(key)  # the same noise, in order to differentiate the draw
     _, pull_path = jax.vjp(lambda leaves: first(close(leaves).rsample(again, 1)), leaves)
-    log_q, pull_score = jax.vjp(lambda leaves: close(leaves).log_prob(add_axis(draw))[0], leaves)
+    log_q, pull_score = jax.vjp(lambda leaves: close(leaves).log_density(add_axis(draw))[0], leaves)
     parts = pull_score(signal.astype(log_q.dtype))[0], pull_path(slope)[0]
     return jax.tree.map(jnp.add, *parts)
 

@@ -91,11 +91,12 @@ def _weighted_scores(
     q: Joint, draws: PyTree, weights: tuple[Float[Array, "S *batch"], ...], f: Cost
 ) -> list[PyTree]:
     """Σ_b w_sb ∂log q_b(draw s)/∂θ for each of the weights and for w = 1: leaves (S,) + leaf."""
-    leaves, close = jax.lax.stop_gradient(q).opened()
+    leaves, close = q.opened()  # of q as it is: a number in it is no leaf, and stopped it would be
+    leaves = jax.lax.stop_gradient(leaves)
     leaves = vary(leaves, f.axes)
 
     def one(draw, *weights):
-        log_q = lambda leaves: close(leaves).log_prob(add_axis(draw))[0]
+        log_q = lambda leaves: close(leaves).log_density(add_axis(draw))[0]
         out, pull = jax.vjp(log_q, leaves)
         return [pull(w.astype(out.dtype))[0] for w in (*weights, jnp.ones_like(out))]
 

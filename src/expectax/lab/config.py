@@ -40,7 +40,7 @@ class TrainConfig(AbstractTask):
     """folder with the published files of the data set, or the folder above it; by default
     EXPECTAX_DATA_DIR or the user's cache, where they are downloaded"""
     binarization: str | None = None
-    """static, dynamic (afresh at each use) or threshold; by default the data set's own"""
+    """static, dynamic (afresh at each use), threshold or grey; by default the data set's own"""
     estimator: str = "disarm"
     """how the gradient is estimated; `expectax list` shows all, with their options"""
     steps: int = 40_000

@@ -139,10 +139,10 @@ def fresh_folder(path: pathlib.Path | None, stem: str) -> pathlib.Path:
     if path is None:
         numbered = (RUNS / f"{stem}-{n}" for n in itertools.count(1))
         return next(folder for folder in numbered if not folder.exists())
-    if path.exists() and not path.is_dir():
-        raise UsageError(
-            complain(f"--run-dir {path} is a file", "a run is a folder", "pass another --run-dir")
-        )
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            where = f"--run-dir {path} is " + ("a file" if place == path else f"in {place}, a file")
+            raise UsageError(complain(where, "a run is a folder", "pass another --run-dir"))
     if path.is_dir() and any(path.iterdir()):
         is_run = RunFolder(path).config.exists()
         raise UsageError(

@@ -117,6 +117,8 @@ class AbstractTask(abc.ABC):
         for name in ("steps", "batch_size", "num_seeds"):
             at_least(name, getattr(self, name), 1)
         at_least("seed", self.seed, 0)
+        if self.seed >= 2**63:
+            raise impossible("seed", self.seed, "a number of at most 63 bits")
 
     def num_rows(self, data: Any) -> int:
         """How many rows an epoch has, each drawn once; the rows that `batch` is given are less."""

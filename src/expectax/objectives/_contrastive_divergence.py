@@ -53,7 +53,7 @@ def contrastive_divergence(
 
     Reference: Hinton (2002); hidden units are summed out at both ends (Hinton, 2012, section 3).
     """
-    check_steps(num_steps)
+    check_steps(num_steps, 1)
     fantasies = jax.lax.stop_gradient(model.gibbs(key, x, num_steps))
     return model.free_energy(x) - model.free_energy(fantasies)
 
@@ -72,13 +72,13 @@ def persistent_contrastive_divergence(
         model: such as `expectax.models.RBM`.
         x: data with batch shape.
         chains: as many fantasies as you like, along leading axes.
-        num_steps: how far the chains go now.
+        num_steps: how far the chains go now; 0 where they have been moved already.
 
     Returns:
         The loss, shape batch, to be minimised, and the chains after `num_steps`.
 
     Raises:
-        InvalidArgumentError: fewer steps than one.
+        InvalidArgumentError: fewer steps than none.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -91,18 +91,18 @@ def persistent_contrastive_divergence(
 
     Reference: Tieleman (2008).
     """
-    check_steps(num_steps)
+    check_steps(num_steps, 0)
     chains = jax.lax.stop_gradient(model.gibbs(key, chains, num_steps))
     return model.free_energy(x) - jnp.mean(model.free_energy(chains)), chains
 
 
-def check_steps(num_steps: int) -> None:
-    """Raise unless the chain moves."""
-    if num_steps < 1:
+def check_steps(num_steps: int, least: int) -> None:
+    """Raise unless the chain can go so far."""
+    if num_steps < least:
         raise InvalidArgumentError(
             complain(
                 f"contrastive divergence was asked for with {num_steps} steps of the chain",
                 "data are compared with where the chain goes from there",
-                "pass num_steps of at least 1",
+                f"pass num_steps of at least {least}",
             )
         )

@@ -52,12 +52,15 @@ def neg_elbo(
 
     Reference: Kingma & Welling (2014), eq. 2; Roeder, Wu & Duvenaud (2017) for the term left out.
     """
-    held = law_of(jax.lax.stop_gradient(q), "neg_elbo")
+    views = law_of(q, "neg_elbo")
+    held = jax.lax.stop_gradient(views)
 
     def cost(z: Any) -> Array:
         # the views' log q is linear in z, so it is defined at relaxed draws, and it has the
         # derivative ½ at a logit of exactly 0
-        return held.log_prob(add_axis(z))[0] - joint_of(log_joint, z, held)
+        # and what is left out is 0 only where the support stays
+        log_q = views.with_fixed_support(held.log_prob(add_axis(z))[0])
+        return log_q - joint_of(log_joint, z, held)
 
     return expect(key, q, cost, estimator)
 

@@ -44,13 +44,13 @@ def mean_field_contrastive_divergence(
         model: such as `expectax.models.DBM`.
         x: data with batch shape.
         chains: as many states as you like, along leading axes.
-        num_steps: how far the chains go now.
+        num_steps: how far the chains go now; 0 where they have been moved already.
 
     Returns:
         The loss, shape batch, to be minimised, and the chains after `num_steps`.
 
     Raises:
-        InvalidArgumentError: fewer steps than one.
+        InvalidArgumentError: fewer steps than none.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -63,7 +63,7 @@ def mean_field_contrastive_divergence(
 
     Reference: Salakhutdinov & Hinton (2009), section 2.1; Younes (1989) for the chains.
     """
-    check_steps(num_steps)
+    check_steps(num_steps, 0)
     q = jax.lax.stop_gradient(model.mean_field(x))
     chains = jax.lax.stop_gradient(model.gibbs(key, chains, num_steps))
     loss = model.variational_free_energy(x, q) - jnp.mean(model.free_energy(chains))

@@ -1,0 +1,87 @@
+"""Laws whose support moves with their parameters: log q alone does not know the gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import expectax as ex
+from expectax.objectives import neg_elbo, wake_loss
+
+KEY = jax.random.key(0)
+
+MOVING = {
+    "uniform": lambda p: dist.Uniform(p[0], p[1]),
+    "log-uniform": lambda p: dist.LogUniform(p[0], p[1]).expand((1,)).to_event(1),
+    "truncated normal": lambda p: dist.TruncatedNormal(0.0, 1.0, low=p[0], high=p[1]),
+    "Pareto": lambda p: dist.Pareto(p[0], p[1]),
+}
+STILL = {
+    "uniform": lambda _: dist.Uniform(0.0, 1.0),
+    "its ends held": lambda p: dist.Uniform(*jax.lax.stop_gradient(p)),
+    "truncated normal": lambda p: dist.TruncatedNormal(p[0], p[1], low=-1.0, high=1.0),
+    "Beta": lambda p: dist.Beta(p[0], p[1]),
+    "gamma": lambda p: dist.Gamma(p[0], p[1]),
+}
+SCORED = {
+    "score": ex.ScoreFunction(),
+    "leave-one-out": ex.LeaveOneOut(2),
+    "optimal": ex.OptimalBaseline(3),
+    "coupled": ex.ScoreFunction(coupling=ex.Antithetic(), num_samples=2),
+}
+PARAMS = jnp.array([0.5, 2.0])
+
+
+def loss(p, key, make, estimator):
+    q = make(p)
+    cost = lambda z: (p[0] * z**2).reshape(*q.batch_shape, -1).sum(-1)
+    return ex.expect(key, q, cost, estimator)
+
+
+@pytest.mark.parametrize("name", SCORED)
+@pytest.mark.parametrize("law", MOVING)
+def test_a_gradient_made_of_log_q_is_refused_where_the_support_moves(law, name):
+    make, estimator = MOVING[law], SCORED[name]
+    if name == "coupled" and law == "Pareto":
+        pytest.skip("its coupling is refused before")
+    with pytest.raises(ex.IncompatibleError, match="where its support ends"):
+        jax.jit(jax.grad(lambda p: loss(p, KEY, make, estimator)))(PARAMS)
+    assert jnp.isfinite(loss(PARAMS, KEY, make, estimator))  # the value is right
+    with pytest.raises(ex.IncompatibleError, match="where its support ends"):  # and of a batch
+        jax.grad(lambda p: jax.vmap(lambda p: loss(p, KEY, make, estimator))(p).sum())(PARAMS[None])
+
+
+@pytest.mark.parametrize("name", ["score", "leave-one-out", "optimal"])
+@pytest.mark.parametrize("law", STILL)
+def test_where_it_stays_nothing_is_refused(law, name):
+    gradient = jax.jit(jax.grad(lambda p: loss(p, KEY, STILL[law], SCORED[name])))(PARAMS)
+    assert np.isfinite(gradient).all()
+    assert gradient[0] != 0  # of the cost
+
+
+@pytest.mark.parametrize("estimator", [ex.Pathwise(), ex.LeaveOneOut(2)])
+def test_a_bound_that_leaves_out_the_slope_of_log_q_is_refused_there_too(estimator):
+    bound = lambda s, make: neg_elbo(KEY, make(s), lambda z: -0.5 * z**2, estimator)
+    with pytest.raises(ex.IncompatibleError, match="where its support ends"):
+        jax.grad(bound)(0.3, lambda s: dist.Uniform(-jnp.exp(s), jnp.exp(s)))
+    jax.grad(bound)(0.3, lambda s: dist.Normal(s, 1.0))
+    held = lambda s: wake_loss(KEY, dist.Uniform(-jnp.exp(s), 3.0), lambda z: -0.5 * z**2)
+    assert jax.grad(held)(0.3) == 0  # q is taken as given
+
+
+def test_pathwise_gradients_know_where_the_support_ends():
+    keys = jax.random.split(KEY, 4_000)
+    mean = lambda p: jax.vmap(
+        lambda key: ex.expect(key, MOVING["uniform"](p), lambda z: z**2, ex.Pathwise())
+    )(keys).mean()
+    np.testing.assert_allclose(jax.grad(mean)(PARAMS), [1.0, 1.5], atol=0.08)
+
+
+def test_numbers_in_a_law_are_no_parameters():
+    """A truncated normal with Python numbers for ends, which no gradient goes into."""
+    make = lambda p: dist.TruncatedNormal(p[0], 1.0, low=-1.0, high=1.0)
+    arrays = lambda p: dist.TruncatedNormal(p[0], 1.0, low=jnp.float32(-1), high=jnp.float32(1))
+    one, other = (jax.grad(loss)(PARAMS, KEY, m, ex.OptimalBaseline(3)) for m in (make, arrays))
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(jax.grad(loss)(PARAMS, KEY, make, ex.FiniteDifference(0.1))).all()
