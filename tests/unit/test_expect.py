@@ -526,7 +526,7 @@ def test_a_masked_law_is_refused(mask):
         dist.Bernoulli(logits=logits).mask(mask),
         dist.Normal(logits, 1.0).mask(mask).to_event(1),
     ):
-        with pytest.raises(ex.IncompatibleError, match="multiply the cost by the mask"):
+        with pytest.raises(ex.IncompatibleError, match="multiplies by the mask"):
             ex.expect(jax.random.key(0), q, lambda z: z, ex.LeaveOneOut(2))
     whole = dist.Bernoulli(logits=logits).mask(True)
     assert ex.expect(jax.random.key(0), whole, lambda b: b, ex.LeaveOneOut(2)).shape == (2,)

@@ -7,7 +7,13 @@ import numpyro.distributions as dist
 import pytest
 
 import expectax as ex
-from expectax.objectives import neg_elbo, wake_loss
+from expectax.objectives import (
+    DoublyReparameterized,
+    neg_elbo,
+    neg_multi_sample_bound,
+    reweighted_wake_sleep,
+    wake_loss,
+)
 
 KEY = jax.random.key(0)
 
@@ -85,3 +91,38 @@ def test_numbers_in_a_law_are_no_parameters():
     one, other = (jax.grad(loss)(PARAMS, KEY, m, ex.OptimalBaseline(3)) for m in (make, arrays))
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     assert np.isfinite(jax.grad(loss)(PARAMS, KEY, make, ex.FiniteDifference(0.1))).all()
+
+
+def test_what_differentiates_the_draws_or_draws_from_elsewhere_is_served():
+    law = lambda s: dist.Uniform(-jnp.exp(s), jnp.exp(s))
+    log_joint = lambda z: -0.5 * z**2
+
+    def bound(s, gradient):
+        return neg_multi_sample_bound(KEY, law(s), log_joint, 3, gradient)
+
+    value = lambda s: float(bound(s, ex.Pathwise()))
+    slope = (value(0.31) - value(0.29)) / 0.02  # the same noise
+    assert jax.grad(bound)(0.3, ex.Pathwise()) == pytest.approx(slope, rel=1e-2)
+    with pytest.raises(ex.IncompatibleError, match="where its support ends"):
+        jax.grad(bound)(0.3, DoublyReparameterized())
+
+    def inclusive(s):  # p is Uniform(0, 1), inside of q's support
+        q, p = dist.Uniform(-jnp.exp(s), 2.0), lambda z: jnp.where((z > 0) & (z < 1), 0, -jnp.inf)
+        return reweighted_wake_sleep(KEY, q, p, 200)
+
+    assert jax.grad(inclusive)(0.3) == pytest.approx(np.exp(0.3) / (2 + np.exp(0.3)), rel=1e-4)
+
+
+def test_a_density_that_vanishes_at_its_ends_is_served():
+    """A log-normal shifted by p: the score is unbiased, though the support moves."""
+    base, shift = dist.LogNormal(0.0, 0.5), dist.transforms.AffineTransform
+    positive = dist.constraints.positive
+    law = lambda p: dist.TransformedDistribution(base, shift(p, 1.0, domain=positive))
+    keys = jax.random.split(KEY, 4_000)
+
+    def mean(p, estimator):
+        each = lambda key: ex.expect(key, law(p), jnp.tanh, estimator)
+        return jax.vmap(each)(keys).mean()
+
+    slopes = [jax.grad(mean)(0.5, e) for e in (ex.Pathwise(), ex.LeaveOneOut(4))]
+    np.testing.assert_allclose(*slopes, atol=0.02)

@@ -116,6 +116,28 @@ def test_an_impossible_particle_costs_reweighted_wake_sleep_nothing():
     assert slope == pytest.approx(1 / (1 + np.exp(-0.3)), rel=1e-6)
 
 
+def test_a_loss_that_is_not_a_number_stays_so():
+    q = bits(jnp.zeros((1, 1)))
+    assert jnp.isnan(reweighted_wake_sleep(KEY, q, lambda z: z[:, 0] * jnp.nan, 3)).all()
+
+
+def test_noise_of_negative_sampling_needs_draws_alone():
+    class Draws(dist.Distribution):
+        def sample(self, key, sample_shape=()):
+            return jax.random.randint(key, sample_shape, 0, 3)
+
+    words = jnp.array([0, 1, 2])
+    loss = negative_sampling(KEY, lambda w: 0.0 * w, words, Draws(), 2)
+    np.testing.assert_allclose(loss, np.full(3, 3 * np.log(2)), rtol=1e-6)
+
+
+def test_parameters_of_a_fit_may_be_plain_numbers():
+    law = lambda p: dist.Normal(p, 1.0)
+    log_joint = lambda z: -0.5 * (z - 2.0) ** 2
+    found = fit_each(KEY, 0.3, law, log_joint, ex.Pathwise(), optax.sgd(0.5), 60)
+    assert found == pytest.approx(2.0, abs=1e-3)
+
+
 @pytest.mark.parametrize("bound", [importance_bound, hard_elbo])
 @pytest.mark.parametrize("level", [-90.3, -3000.3])
 def test_many_draws_do_not_drift(bound, level):
@@ -180,7 +202,7 @@ def test_scores_and_noise_have_the_shape_of_the_data():
         (dist.Categorical(logits=jnp.zeros(4)), lambda w: jnp.zeros((*w.shape, 1))),
         (dist.Categorical(logits=jnp.zeros((1, 4))), lambda w: 0.0 * w),
     ):
-        with pytest.raises(ex.InvalidArgumentError, match="one score for each datum"):
+        with pytest.raises(ex.InvalidArgumentError, match="each datum has one score"):
             noise_contrastive(KEY, score, words, noise, 2)
 
 
@@ -284,6 +306,8 @@ def test_a_prior_for_more_than_q_is_refused():
     q, p = dist.Normal(0.0, 1.0), dist.Normal(jnp.zeros(3), 1.0)
     with pytest.raises(ex.InvalidArgumentError, match="batch shape"):
         kl_divergence(q, p)
+    with pytest.raises(ex.InvalidArgumentError, match="batch shape"):
+        kl_divergence(dist.Normal(jnp.zeros(2), 1.0), p)
     with pytest.raises(ex.InvalidArgumentError, match="batch shape"):
         kl_divergence(bits(jnp.zeros(2)), bits(jnp.zeros((3, 2))))
     assert kl_divergence(p, q).shape == (3,)

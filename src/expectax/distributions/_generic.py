@@ -11,6 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
+from numpyro.distributions import constraints
 
 from .._errors import IncompatibleError, complain
 from .._numerics import finite_logits, softplus
@@ -90,10 +91,16 @@ def _starts_with(x: Any, shape: tuple[int, ...]) -> bool:
 def with_fixed_support(q: Any, x: Float[Array, "..."]) -> Float[Array, "..."]:
     """`x`, which refuses to be differentiated in where q, a NumPyro distribution, can lie.
 
-    Where the support moves with the parameters, E[∂log q] is not 0, and every gradient that is
-    made of log q alone is wrong: of Uniform(a, b), exactly 0 with leave-one-out.
+    Where the support moves with the parameters and the density does not vanish at its ends,
+    E[∂log q] is not 0, and every gradient that is made of log q alone is wrong: of Uniform(a, b),
+    exactly 0 with leave-one-out. Of what is made of a law on the whole line, such as a shifted
+    log-normal, the density vanishes; of others nothing is known here, and they are refused.
     """
     base = strip(q)
+    if isinstance(base, dist.TransformedDistribution):
+        inner: Any = strip(base.base_dist)
+        if inner.support is constraints.real:
+            return x
     try:
         edges = [e for e in jax.tree.leaves(base.support) if eqx.is_inexact_array(e)]
     except NotImplementedError:
@@ -112,9 +119,10 @@ def _refuse_edges(name: str, primals: Any, tangents: Any) -> tuple[Array, Any]:
         raise IncompatibleError(
             complain(
                 f"the log-probability of {name} was differentiated in where its support ends",
-                "the gradient of an expectation has a part from there, which log q does not know",
-                "pass Pathwise(), to expect() and not to neg_elbo(), whose q is left out; or hold "
-                "the ends fixed with jax.lax.stop_gradient",
+                "the gradient of an expectation has a part from there, which log q does not know "
+                "unless the density is 0 there",
+                "pass Pathwise() to expect() or neg_multi_sample_bound() (neg_elbo() holds log q); "
+                "or hold the ends fixed with jax.lax.stop_gradient",
             )
         )
     return primals[0], tangents[0]

@@ -69,7 +69,8 @@ def view(q: dist.Distribution) -> View:
             complain(
                 f"q holds a masked {type(strip(base.base_dist)).__name__}",
                 "where it is masked, its log-probability of 0 is not that of what it draws",
-                "pass the distribution without mask(), and multiply the cost by the mask in f",
+                "pass the distribution without mask(): its draws that do not count leave the cost "
+                "as it is, if f or log_joint multiplies by the mask",
             )
         )
 

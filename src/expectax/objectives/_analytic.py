@@ -94,7 +94,7 @@ def kl_divergence(q: Any, p: Any) -> Float[Array, "*batch"]:
             )
         )
     for a, b in zip(ours[0], theirs[0], strict=True):
-        if jnp.broadcast_shapes(a.batch_shape, b.batch_shape) != a.batch_shape:
+        if not _broadcasts(b.batch_shape, a.batch_shape):
             raise InvalidArgumentError(
                 complain(
                     f"q has batch shape {a.batch_shape}, the prior {b.batch_shape}",
@@ -104,6 +104,12 @@ def kl_divergence(q: Any, p: Any) -> Float[Array, "*batch"]:
             )
     total = sum_leaves([_divergence(a, b) for a, b in zip(ours[0], theirs[0], strict=True)])
     return jnp.broadcast_to(total, ours[0][0].batch_shape)
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether an array of this shape broadcasts to another."""
+    pairs = zip(shape[::-1], to[::-1], strict=False)
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in pairs)
 
 
 def _divergence(q: Any, p: Any) -> Array:

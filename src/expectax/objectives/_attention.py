@@ -58,7 +58,7 @@ def surprise(logits: Float[Array, "... C"], y: Int[Array, "*B"]) -> Float[Array,
         >>> print(f"{surprise(jnp.zeros((1, 4)), jnp.array([2]))[0]:.4f}")
         1.3863
     """
-    num = logits.shape[-1]
+    num, y = logits.shape[-1], jnp.asarray(y)
     chosen = y[..., None] == jnp.arange(num)
     found = -jnp.sum(jnp.where(chosen, jax.nn.log_softmax(logits), 0.0), axis=-1)
     return jnp.where((y >= 0) & (y < num), found, jnp.nan)

@@ -166,7 +166,8 @@ class DoublyReparameterized(AbstractBoundGradient):
         (slope,) = jax.lax.stop_gradient(pull(share**2))
         zero = jax.tree.map(lambda z: z - jax.lax.stop_gradient(z), draws)
         path = dot(slope, zero, 1 + q.batch_ndim)
-        return log_mean(log_w) + jnp.sum(path, axis=0)
+        # q is held in the weights, which leaves out 0 only where its support stays
+        return q.with_fixed_support(log_mean(log_w) + jnp.sum(path, axis=0))
 
 
 def check_particles(given: int, least: int) -> None:
@@ -183,7 +184,8 @@ def check_particles(given: int, least: int) -> None:
 
 def weights_of(q: Joint, log_joint: LogJoint) -> LogWeights:
     """log p(x, z_k) − log q(z_k) of K draws."""
-    return lambda draws: over_draws(log_joint, draws, q) - q.log_prob(draws)
+    # differentiated along the draws, too, log q may be differentiated in where its support ends
+    return lambda draws: over_draws(log_joint, draws, q) - q.log_density(draws)
 
 
 def log_mean(log_w: Float[Array, "K *batch"]) -> Float[Array, "*batch"]:

@@ -52,6 +52,15 @@ def noise_contrastive(
     """
     log_num = jnp.log(num_noise) if num_noise > 0 else 0.0
     log_noise = lambda y: jax.lax.stop_gradient(noise.log_prob(y)) + log_num
+    shapes = jax.eval_shape(score, x).shape, jax.eval_shape(noise.log_prob, x).shape
+    if shapes[0] != shapes[1]:
+        raise InvalidArgumentError(
+            complain(
+                f"the score of x has shape {shapes[0]}, log q of x {shapes[1]}",
+                "each datum has one score, and one chance under the noise",
+                "return one score for each datum, and pass noise without batch shape or with x's",
+            )
+        )
     return _drawn(key, lambda y: score(y) - log_noise(y), score, x, noise, num_noise)
 
 
@@ -120,12 +129,11 @@ def _drawn(
                 "pass num_noise of at least 1",
             )
         )
-    batch, laws = jax.eval_shape(score, x).shape, jax.eval_shape(noise.log_prob, x).shape
-    if batch != laws or noise.batch_shape not in ((), batch):
+    batch = jax.eval_shape(score, x).shape
+    if noise.batch_shape not in ((), batch):
         raise InvalidArgumentError(
             complain(
-                f"the score of x has shape {batch}, log q of x {laws}, and the noise batch shape "
-                f"{noise.batch_shape}",
+                f"the score of x has shape {batch}, the noise batch shape {noise.batch_shape}",
                 "each datum has one score, and noise of its own or that of all",
                 "return one score for each datum, and pass noise without batch shape or with x's",
             )

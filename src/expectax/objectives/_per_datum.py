@@ -82,7 +82,7 @@ def fit_each(
     def loss(parameters: PyTree, key: Any) -> Array:
         return jnp.sum(neg_elbo(key, posterior(parameters), log_joint, estimator))
 
-    held = jax.lax.stop_gradient(parameters)
+    held = jax.lax.stop_gradient(jax.tree.map(jnp.asarray, parameters))
     # what the model and the estimator depend on is held too: it may be differentiated outside
     closed = eqx.filter_closure_convert(loss, held, key)
     is_float = eqx.is_inexact_array

@@ -125,8 +125,8 @@ def reweighted_wake_sleep(
     wake, sleep = jax.random.split(key)
     views = law_of(q, "reweighted_wake_sleep")
     draws = jax.lax.stop_gradient(views.sample(wake, num_particles))
-    log_p, log_q = over_draws(log_joint, draws, views), views.log_prob(draws)
+    log_p, log_q = over_draws(log_joint, draws, views), views.log_density(draws)
     share = jax.nn.softmax(jax.lax.stop_gradient(log_p - log_q), axis=0)
     # an impossible draw has weight 0, and 0 · −∞ is not 0
-    loss = -jnp.sum(jnp.where(share > 0, share * (log_p + log_q), 0.0), axis=0)
+    loss = -jnp.sum(jnp.where(share == 0, 0.0, share * (log_p + log_q)), axis=0)
     return loss if dream is None else loss + sleep_loss(sleep, dream)
